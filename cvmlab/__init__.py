@@ -1,0 +1,1 @@
+"""cvmlab: why did this confidential VM fail attestation?"""

@@ -1,0 +1,164 @@
+"""The schema of every table, declared once: column, dtype, unit, meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Column name.
+        dtype: pandas dtype: ``int64``, ``bool``, ``object`` (text) or ``category`` (text that repeats).
+        meaning: What it holds, with the unit.
+        values: The only values allowed; empty where any is.
+        nullable: True where a value may be absent (shown as such, never as a blank that reads as fine).
+    """
+
+    name: str
+    dtype: str
+    meaning: str
+    values: tuple[str, ...] = ()
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its name and columns in order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(column.name for column in self.columns)
+
+
+_SETS: Final = ("tpm", "cc")
+_BANKS: Final = ("sha1", "sha256", "sha384", "sha512", "sm3_256")
+_STATUS: Final = ("matches", "differs", "not-replayed", "not-quoted", "not-checked")
+
+EVENTS: Final = Table(
+    "events",
+    (
+        Column("index", "int64", "Position in the log, from 0"),
+        Column("offset", "int64", "Offset of the event in the log, bytes"),
+        Column("set", "category", "Register set", _SETS),
+        Column("register", "int64", "Register index: PCR, or CC measurement register"),
+        Column("phase", "category", "Before or after the separator of the register", ("before", "after")),
+        Column("type", "category", "Event type, never covered by a digest: a claim"),
+        Column("type_number", "int64", "Number of the event type"),
+        Column("producer", "category", "Program that writes such events (claimed)"),
+        Column("kind", "category", "What the event is about (claimed)"),
+        Column("name", "object", "What tells it apart from others of its kind (claimed, unescaped)"),
+        Column("summary", "object", "One line (worth what `trust` says, unescaped)"),
+        Column(
+            "digest_check",
+            "category",
+            "How digest and data agree",
+            ("covers-data", "describes", "mismatch", "unknown", "not-extended"),
+        ),
+        Column("covered", "category", "Part of the data that the digest covers; empty if none"),
+        Column("trust", "category", "What the event is worth", ("proven", "digest-only", "unproven")),
+        Column("data_size", "int64", "Event data, bytes"),
+        Column("data_sha256", "category", "SHA-256 of the event data, hex"),
+        *(Column(bank, "category", f"{bank} digest, hex", nullable=True) for bank in _BANKS),
+    ),
+)
+
+REGISTERS: Final = Table(
+    "registers",
+    (
+        Column("set", "category", "Register set", _SETS),
+        Column("register", "int64", "Register index"),
+        Column("bank", "category", "Bank", _BANKS),
+        Column("quoted", "category", "Value that a verified quote vouches for, hex", nullable=True),
+        Column("replayed", "category", "Value that the logs give, hex", nullable=True),
+        Column("baseline", "category", "Value that the baseline allows, hex", nullable=True),
+        Column("status", "category", "Outcome", _STATUS),
+        Column("why", "object", "One sentence"),
+    ),
+)
+
+DIFF: Final = Table(
+    "diff",
+    (
+        Column("set", "category", "Register set", _SETS),
+        Column("register", "int64", "Register index"),
+        Column("change", "category", "What changed", ("added", "removed", "changed", "moved", "relabelled")),
+        Column("kind", "category", "What the event is about"),
+        Column("name", "object", "What tells it apart (claimed, unescaped)"),
+        Column("event", "int64", "Event index; -1 where the event is missing", nullable=True),
+        Column("before", "object", "Baseline, unescaped"),
+        Column("after", "object", "This boot, unescaped"),
+        Column("digest_before", "category", "Digest in the baseline, hex", nullable=True),
+        Column("digest_after", "category", "Digest in this boot, hex", nullable=True),
+    ),
+)
+
+TABLES: Final = (EVENTS, REGISTERS, DIFF)
+"""Every table of the product."""
+
+
+def empty_column(column: Column, size: int) -> list[None]:
+    """Return an all-absent column, for a nullable one that nothing fills."""
+    if not column.nullable:
+        raise ValueError(f"column {column.name} may not be absent")
+    return [None] * size
+
+
+def make_frame(table: Table, columns: dict[str, list[object]]) -> pd.DataFrame:
+    """Build a frame of a table from lists, with the declared columns, order and dtypes.
+
+    Args:
+        table: The schema.
+        columns: Column name to values; a nullable column may be left out.
+    """
+    import pandas as pd
+
+    size = len(next(iter(columns.values()), []))
+    data = {}
+    for column in table.columns:
+        values = columns.get(column.name)
+        if values is None:
+            values = list(empty_column(column, size))
+        if column.dtype == "category":
+            data[column.name] = pd.Series(pd.Categorical(values))
+        else:
+            data[column.name] = pd.Series(values, dtype=column.dtype)
+    return pd.DataFrame(data, columns=list(table.names))
+
+
+def check(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Check a frame against its schema.
+
+    Returns:
+        One row a failure: ``column`` and ``problem``. Empty where all is well.
+    """
+    import pandas as pd
+
+    failures: list[tuple[str, str]] = []
+    for column in table.columns:
+        if column.name not in frame.columns:
+            failures.append((column.name, "missing"))
+            continue
+        series = frame[column.name]
+        if str(series.dtype) != column.dtype and not (
+            column.dtype == "object" and str(series.dtype) == "str"
+        ):
+            failures.append((column.name, f"dtype is {series.dtype}, not {column.dtype}"))
+        if not column.nullable and bool(series.isna().any()):
+            failures.append((column.name, "values are absent"))
+        if column.values:
+            odd = sorted({str(value) for value in series.dropna().unique()} - set(column.values))
+            if odd:
+                failures.append((column.name, f"values outside the vocabulary: {', '.join(odd[:5])}"))
+    failures += [(name, "not in the schema") for name in frame.columns if name not in table.names]
+    return pd.DataFrame(failures, columns=["column", "problem"])
