@@ -1,0 +1,60 @@
+"""The vocabulary of event kinds: what an event is about, in one word, whoever wrote it.
+
+A kind is a label made from the event's type and data. Both can be edited by whoever had the machine,
+so a kind names and groups; it never decides what is trusted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KINDS: Final[dict[str, str]] = {
+    "spec-id": "Specification identifier of the log",
+    "startup-locality": "Locality from which the TPM was started",
+    "no-action": "Informative event that extends nothing",
+    "separator": "Separator between firmware and operating system",
+    "crtm-version": "Version of the firmware's root of trust for measurement",
+    "crtm-contents": "Contents of the root of trust for measurement",
+    "firmware-blob": "Firmware volume",
+    "post-code": "Firmware code measured during power-on",
+    "microcode": "Processor microcode",
+    "platform-config": "Platform configuration",
+    "table-of-devices": "Devices present",
+    "handoff-tables": "ACPI and SMBIOS tables handed to the operating system",
+    "machine-identity": "Identity of the machine",
+    "nonhost": "Code or configuration of another processor",
+    "action": "Statement of the firmware that something happened",
+    "efi-action": "Statement of UEFI firmware that something happened",
+    "secure-boot": "Secure Boot on or off",
+    "secure-boot-variable": "Another Secure Boot mode variable",
+    "platform-key": "Platform key (PK)",
+    "key-exchange-keys": "Key exchange keys (KEK)",
+    "signature-database": "Allowed signatures (db)",
+    "revocation-list": "Forbidden signatures (dbx)",
+    "driver-config-variable": "UEFI variable measured as driver configuration",
+    "authority": "Key that vouched for a loaded image",
+    "boot-order": "Boot order",
+    "boot-entry": "Boot entry",
+    "boot-variable": "Another boot variable",
+    "partition-table": "Partition table (GPT)",
+    "application": "EFI application started (boot loader, kernel or tool)",
+    "driver": "EFI driver or option ROM loaded",
+    "mok-list": "Machine owner keys (MOK)",
+    "sbat-level": "SBAT revocation level",
+    "mok-state": "State of shim's validation",
+    "grub-command": "GRUB command",
+    "boot-configuration": "Boot loader configuration file",
+    "grub-module": "GRUB module",
+    "boot-file": "File read by the boot loader",
+    "kernel": "Linux kernel",
+    "initrd": "Initial ramdisk",
+    "kernel-command-line": "Kernel command line",
+    "uki-section": "Section of a unified kernel image",
+    "uki-section-name": "Name of a section of a unified kernel image",
+    "boot-extension": "Credential, system extension or add-on handed to the kernel",
+    "boot-phase": "Phase of the boot reached by userspace",
+    "event-tag": "Tagged event",
+    "windows-boot": "Windows boot data",
+    "drtm": "Dynamic root of trust event",
+    "unknown": "Event of unknown meaning",
+}
