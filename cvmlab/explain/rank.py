@@ -1,0 +1,118 @@
+"""Findings to causes: grouping, consequences, and which cause is primary (design, section 4)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cvmlab.explain.catalogue import SEVERITIES, catalogue
+from cvmlab.explain.model import Cause
+from cvmlab.findings import LINKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cvmlab.findings import Finding, Link
+
+_LAST_EVENT = 1 << 30
+
+
+def causes(findings: Iterable[Finding], links: Mapping[str, Link]) -> tuple[Cause, ...]:
+    """Group findings into causes, the primary one first.
+
+    A cause is a code that no other present code explains; `consequence_of` in the catalogue says which
+    can. Primary is the cause at the earliest broken link, then the earliest event in boot order; a link
+    that was not checked never outranks one that is broken.
+
+    Args:
+        findings: All findings.
+        links: Link by name, for what is broken.
+
+    Returns:
+        Causes in order of rank, each with its consequences. The first is primary unless all are
+        ``info``.
+    """
+    groups: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.code].append(finding)
+    flat = {code: _cause(code, group, links) for code, group in groups.items()}
+    parents = {code: _parent(code, flat) for code in flat}
+    roots = sorted((code for code in flat if parents[code] is None), key=lambda code: _rank(flat[code]))
+    result = [_with_consequences(code, flat, parents) for code in roots]
+    if result and result[0].severity != "info":
+        result[0] = replace(result[0], primary=True)
+    return tuple(result)
+
+
+def _cause(code: str, group: list[Finding], links: Mapping[str, Link]) -> Cause:
+    entry = catalogue()[code]
+    ordered = sorted(group, key=lambda f: (_broken(f, links) * -1, LINKS.index(f.link), _first(f)))
+    first = ordered[0]
+    overrides = [str(f.detail["severity"]) for f in ordered if "severity" in f.detail]
+    severity = entry.severity
+    if len(overrides) == len(ordered):
+        severity = max(overrides, key=SEVERITIES.index)  # type: ignore[assignment]
+    claimed = all(finding.trust == "unproven" for finding in ordered)
+    confidences = [float(str(f.detail["confidence"])) for f in ordered if "confidence" in f.detail]
+    confidence = max(confidences) if confidences else (0.5 if claimed else 0.95)
+    summary = first.summary
+    if len(ordered) > 1:
+        more = [f for f in ordered[1:] if f.summary != first.summary]
+        summary += f" (and {len(more)} more of this kind)" if more else ""
+    return Cause(
+        entry=entry,
+        severity=severity,
+        primary=False,
+        link=first.link,
+        broken=_broken(first, links),
+        claimed=claimed,
+        summary=summary,
+        findings=tuple(ordered),
+        consequences=(),
+        confidence=confidence,
+    )
+
+
+def _broken(finding: Finding, links: Mapping[str, Link]) -> bool:
+    link = links.get(finding.link)
+    return link is not None and link.status == "broken" and finding.detail.get("severity") != "info"
+
+
+def _first(finding: Finding) -> int:
+    order = finding.detail.get("order")
+    if isinstance(order, int):
+        return order
+    return min(finding.events, default=_LAST_EVENT)
+
+
+def _rank(cause: Cause) -> tuple[bool, bool, bool, int, int, str]:
+    return (
+        cause.severity == "info",
+        not cause.broken,
+        cause.claimed,
+        LINKS.index(cause.link),
+        _first(cause.findings[0]),
+        cause.code,
+    )
+
+
+def _parent(code: str, flat: Mapping[str, Cause]) -> str | None:
+    """The best-ranked present code that explains `code`; a claim never explains a proven one."""
+    child = flat[code]
+    candidates = [
+        flat[other]
+        for other in child.entry.consequence_of
+        if other in flat
+        and other != code
+        and (child.claimed or not flat[other].claimed)
+        and flat[other].severity != "info"
+        # the cause of a broken link is itself at a broken link
+        and (flat[other].broken or not child.broken)
+    ]
+    return min(candidates, key=_rank).code if candidates else None
+
+
+def _with_consequences(code: str, flat: Mapping[str, Cause], parents: Mapping[str, str | None]) -> Cause:
+    children = sorted((c for c in flat if parents[c] == code), key=lambda c: _rank(flat[c]))
+    return replace(flat[code], consequences=tuple(_with_consequences(c, flat, parents) for c in children))

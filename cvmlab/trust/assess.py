@@ -1,0 +1,223 @@
+"""From claims and what the verifier knows to the trust chain, up to the log's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cvmlab.eventlog.types import EV_S_CRTM_VERSION
+from cvmlab.findings import LINKS, Finding, Link
+from cvmlab.trust.binding import KeyBinding, bind_key
+from cvmlab.trust.quotes import QuoteResult, check_quotes
+from cvmlab.trust.replaycheck import ReplayResult, check_replay
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cvmlab.evidence.model import Evidence, VerifierContext
+
+    from cvmlab.eventlog.model import Event, EventLog
+    from cvmlab.findings import Trust
+
+HARDWARE_FILES = frozenset({"hcl_report.bin", "snp_report.bin", "td_quote.bin", "vcek.pem"})
+"""Names of evidence that a hardware root would vouch for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What may be believed of an evidence, before any baseline.
+
+    Attributes:
+        evidence: The claims.
+        context: What the verifier knows.
+        at: Time of the judgement.
+        binding: The attestation key.
+        quotes: The quotes and the values they vouch for.
+        replay: The registers.
+        links: Links ``hardware-root`` to ``event-data``, in order.
+        findings: Everything found, in the order of the links.
+        event_trust: Event index to trust, for the first log.
+    """
+
+    evidence: Evidence
+    context: VerifierContext
+    at: datetime
+    binding: KeyBinding
+    quotes: QuoteResult
+    replay: ReplayResult
+    links: tuple[Link, ...]
+    findings: tuple[Finding, ...]
+    event_trust: Mapping[int, Trust]
+
+    @property
+    def log(self) -> EventLog | None:
+        """The boot event log that was judged: the first one with events."""
+        return first_log(self.evidence)
+
+    @property
+    def believed(self) -> bool:
+        """True where key, quote, nonce and values hold: the quoted values are this machine's, now."""
+        return self.binding.bound and all(
+            link.status == "holds"
+            for link in self.links
+            if link.name in ("quote", "nonce", "register-values")
+        )
+
+    def link(self, name: str) -> Link:
+        """Return a link by name.
+
+        Raises:
+            KeyError: The link is not among those assessed here.
+        """
+        for link in self.links:
+            if link.name == name:
+                return link
+        raise KeyError(name)
+
+
+def first_log(evidence: Evidence) -> EventLog | None:
+    """Return the first boot event log with events, or the first one, or None."""
+    return next((log for log in evidence.logs if log.events), evidence.logs[0] if evidence.logs else None)
+
+
+def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
+    """Walk the trust chain from the hardware to the event data.
+
+    Args:
+        evidence: The claims.
+        context: What the verifier knew beforehand. Without a time, now is the time.
+
+    Returns:
+        Links, findings and the trust of every event. Never raises for evidence: a stage that cannot
+        run says *not-checked, because* and the next goes on.
+    """
+    at = context.at or datetime.now(UTC)
+    binding = bind_key(evidence, context, at=at)
+    quotes = check_quotes(evidence, context, binding)
+    log = first_log(evidence)
+    replay = check_replay(log, evidence.ima, quotes.values)
+    data_link, data_findings = _event_data(log)
+    links = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
+    findings = [*binding.findings, *quotes.findings, *replay.findings, *data_findings]
+    findings.sort(key=lambda finding: LINKS.index(finding.link))
+    values_hold = binding.bound and all(link.status == "holds" for link in quotes.links)
+    trust = _event_trust(log, replay, quotes) if values_hold else {}
+    return Assessment(evidence, context, at, binding, quotes, replay, links, tuple(findings), trust)
+
+
+def _hardware(evidence: Evidence) -> tuple[Link, Link]:
+    present = sorted(file.name for file in evidence.unread if file.name in HARDWARE_FILES)
+    if present:
+        why = f"{', '.join(present)} is present; this version does not verify hardware reports"
+        return Link("hardware-root", "not-checked", why), Link("hardware-report", "not-checked", why)
+    why = "the evidence has no hardware report; it rests on the TPM's own keys"
+    return Link("hardware-root", "not-applicable", why), Link("hardware-report", "not-applicable", why)
+
+
+def firmware_quirk(event: Event) -> str:
+    """Return why a digest that does not fit its data is a known firmware fault here, or an empty text.
+
+    Some Dell PowerEdge firmware logs another version text than it measured
+    (https://github.com/tpm2-software/tpm2-tools/issues/3457). The text is then a claim like any other.
+    """
+    if event.type == EV_S_CRTM_VERSION:
+        return "some firmware logs another version text than it measures; the text is only a claim"
+    return ""
+
+
+def _event_data(log: EventLog | None) -> tuple[Link, list[Finding]]:
+    findings: list[Finding] = []
+    if log is None or not log.events:
+        return Link("event-data", "not-checked", "there is no readable boot event log"), findings
+    quirks = 0
+    for event in log.events:
+        if event.digest_check != "mismatch":
+            continue
+        if quirk := firmware_quirk(event):
+            quirks += 1
+            detail = {"severity": "info"}
+            findings.append(
+                Finding(
+                    "log-malformed",
+                    "event-data",
+                    f"event {event.index}: {quirk}",
+                    log.set,
+                    (event.register,),
+                    (event.index,),
+                    detail=detail,
+                    trust="unproven",
+                )
+            )
+            continue
+        findings.append(_forged(log, event))
+    for anomaly in log.anomalies:
+        findings.append(
+            Finding(
+                anomaly.code,
+                "event-data",
+                anomaly.message,
+                log.set,
+                (anomaly.register,),
+                anomaly.events,
+                detail={"rule": anomaly.rule},
+            )
+        )
+    for problem in log.problems:
+        if problem.fatal:
+            code = (
+                "log-truncated"
+                if "past the end" in problem.message or "ends inside" in problem.message
+                else "log-malformed"
+            )
+            findings.append(
+                Finding(
+                    code,
+                    "event-data",
+                    f"{problem}; {len(log.events)} events before it were read",
+                    log.set,
+                    (),
+                    (),
+                    detail={"offset": problem.offset, "field": problem.field},
+                )
+            )
+    serious = [finding for finding in findings if finding.detail.get("severity") != "info"]
+    if serious:
+        return Link("event-data", "broken", serious[0].summary), findings
+    covered = sum(event.digest_check == "covers-data" for event in log.events)
+    why = f"no event contradicts its digest; {covered} of {len(log.events)} have data that the digest covers"
+    if quirks:
+        why += f"; {quirks} known firmware fault"
+    return Link("event-data", "holds", why), findings
+
+
+def _forged(log: EventLog, event: Event) -> Finding:
+    text = event.payload.summary
+    return Finding(
+        "event-data-forged",
+        "event-data",
+        f"event {event.index} at offset {event.offset} says {text!r}, but its digest is of other data",
+        log.set,
+        (event.register,),
+        (event.index,),
+        after=text,
+        detail={"offset": event.offset, "type": event.type_name, "name": event.payload.name},
+    )
+
+
+def _event_trust(log: EventLog | None, replay: ReplayResult, quotes: QuoteResult) -> dict[int, Trust]:
+    """Trust of every event: `proven` needs all quoted banks of the register to replay."""
+    if log is None:
+        return {}
+    states: dict[int, list[str]] = {}
+    for state in replay.states:
+        if (state.register, state.bank) in quotes.values:
+            states.setdefault(state.register, []).append(state.status)
+    good = {register for register, found in states.items() if set(found) == {"matches"}}
+    trust: dict[int, Trust] = {}
+    for event in log.events:
+        if event.register not in good or not event.extends or event.digest_check == "mismatch":
+            trust[event.index] = "unproven"
+        else:
+            trust[event.index] = "proven" if event.digest_check == "covers-data" else "digest-only"
+    return trust

@@ -1,0 +1,298 @@
+"""Whose key signed? The ways by which an attestation key is bound to a machine (design, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cvmlab.errors import VerificationError
+from cvmlab.findings import Finding, Link
+from cvmlab.tpm.credential import binds
+from cvmlab.tpm.public import check_key_attributes, check_key_strength, spki_sha256
+from cvmlab.trust.paths import subject, verify_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from cvmlab.evidence.model import CertificateClaim, Evidence, KeyClaim, VerifierContext
+
+    from cvmlab.tpm.public import PublicKey, TpmPublic
+    from cvmlab.trust.paths import CertificatePath
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBinding:
+    """The attestation key and what ties it to the machine.
+
+    Attributes:
+        public: TPM public area of the key; None where only a bare key was given.
+        key: The key to verify quotes with; None where there is none.
+        source: File that the key came from.
+        way: ``enrolment``, ``credential-activation``, ``certificate``, or empty where not bound.
+        links: The links ``key-binding`` and ``key-certificate``.
+        findings: What was found wrong or missing.
+        path: Verified certificate path of the key (AK, or the EK that vouches for it), if any.
+        endorsement_spki_sha256: Hex SHA-256 of the EK's SubjectPublicKeyInfo where a record ties the
+            key to it; empty otherwise.
+    """
+
+    public: TpmPublic | None
+    key: PublicKey | None
+    source: str
+    way: str
+    links: tuple[Link, Link]
+    findings: tuple[Finding, ...]
+    path: CertificatePath | None = None
+    endorsement_spki_sha256: str = ""
+
+    @property
+    def bound(self) -> bool:
+        """True where the key is known to be this machine's."""
+        return self.links[0].status == "holds" and self.links[1].status in ("holds", "not-applicable")
+
+    @property
+    def verifier_key(self) -> TpmPublic | PublicKey | None:
+        """What to verify quotes with: the public area if known (its scheme is then enforced)."""
+        return self.public if self.public is not None else self.key
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the steps below gather."""
+
+    findings: list[Finding] = field(default_factory=list)
+    holds: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+
+    def fail(self, code: str, link: str, why: str) -> None:
+        self.broken.append(why)
+        self.findings.append(Finding(code, link, why))
+
+
+def bind_key(evidence: Evidence, context: VerifierContext, *, at: datetime) -> KeyBinding:
+    """Find the attestation key among the claims and check what binds it to this machine.
+
+    Args:
+        evidence: The claims: keys and certificates.
+        context: What the verifier knows: enrolled keys, credential activation record, trust roots.
+        at: Time at which certificates must be valid (timezone-aware).
+
+    Returns:
+        The key with the links ``key-binding`` and ``key-certificate``. Never raises for evidence.
+    """
+    claim, work = _choose(evidence)
+    public, key = (claim.public, claim.key) if claim else (None, None)
+    way = ""
+    if key is not None:
+        _check_fitness(public, key, work)
+        way = _enrolled(public, key, context, work)
+        endorsement = _activated(public, evidence, context, work)
+        if endorsement is not None:
+            way = _endorsed(way, endorsement, context, work)
+        elif context.enrolled and not way:
+            work.fail(
+                "attestation-key-differs",
+                "key-binding",
+                f"the key of {claim.source if claim else 'evidence'} is none of the enrolled keys",
+            )
+    else:
+        endorsement = None
+    path, certificate_link, by_certificate = _certificates(evidence, context, key, endorsement, way, at, work)
+    if by_certificate and not way:
+        way = "certificate"
+        work.holds.append(by_certificate)
+    return KeyBinding(
+        public=public,
+        key=key,
+        source=claim.source if claim else "",
+        way=way,
+        links=(_binding_link(key, way, work), certificate_link),
+        findings=tuple(work.findings),
+        path=path,
+        endorsement_spki_sha256=_spki(endorsement) if endorsement is not None else "",
+    )
+
+
+def _spki(claim: KeyClaim) -> str:
+    return spki_sha256(claim.key) if claim.key is not None else ""
+
+
+def _choose(evidence: Evidence) -> tuple[KeyClaim | None, _Work]:
+    """Take the key with a TPM public area if there is one; claims that contradict it are findings."""
+    work = _Work()
+    claims = [claim for claim in evidence.keys if claim.role == "ak" and claim.key is not None]
+    chosen = next((claim for claim in claims if claim.public is not None), claims[0] if claims else None)
+    if chosen is None:
+        return None, work
+    for claim in claims:
+        if _spki(claim) != _spki(chosen):
+            why = f"{claim.source} is another key than {chosen.source}"
+            work.fail("attestation-key-differs", "key-binding", why)
+    for claim in evidence.keys:
+        if claim.role == "ak" and claim.name and chosen.public and claim.name != chosen.public.name:
+            why = f"the name in {claim.source} is not the name of the key in {chosen.source}"
+            work.fail("attestation-key-differs", "key-binding", why)
+    return chosen, work
+
+
+def _check_fitness(public: TpmPublic | None, key: PublicKey, work: _Work) -> None:
+    try:
+        if public is not None:
+            check_key_attributes(public)
+        else:
+            check_key_strength(key)
+    except VerificationError as error:
+        work.fail(error.code, "key-binding", str(error))
+
+
+def _enrolled(public: TpmPublic | None, key: PublicKey, context: VerifierContext, work: _Work) -> str:
+    spki = bytes.fromhex(spki_sha256(key))
+    for entry in context.enrolled:
+        same_name = public is not None and entry.name is not None and entry.name == public.name
+        if same_name or entry.spki_sha256 == spki:
+            work.holds.append(f"it is the key enrolled in {entry.source}")
+            return "enrolment"
+    return ""
+
+
+def _activated(
+    public: TpmPublic | None, evidence: Evidence, context: VerifierContext, work: _Work
+) -> KeyClaim | None:
+    """Return the EK that the credential activation record ties the key to, or None."""
+    if context.activation is None:
+        work.open.append("no credential activation record ties it to an endorsement key")
+        return None
+    if public is None:
+        work.open.append(
+            "the credential activation record names a TPM object, and the evidence has only a bare key"
+        )
+        return None
+    endorsements = [claim for claim in evidence.keys if claim.role == "ek" and claim.public is not None]
+    if not endorsements:
+        work.open.append("the evidence has no public part of the endorsement key (ek.pub)")
+        return None
+    reasons: list[str] = []
+    for claim in endorsements:
+        if claim.public is None:
+            continue
+        try:
+            binds(context.activation, public.name, claim.public.raw)
+        except VerificationError as error:
+            reasons.append(str(error))
+            continue
+        work.holds.append(
+            f"a credential activation proves it to be in the same TPM as the endorsement key {claim.source}"
+        )
+        return claim
+    work.fail("attestation-key-not-bound", "key-binding", "; ".join(dict.fromkeys(reasons)))
+    return None
+
+
+def _endorsed(way: str, endorsement: KeyClaim, context: VerifierContext, work: _Work) -> str:
+    """Decide between enrolment of the AK, enrolment of its EK and the EK's certificate."""
+    if way or not context.enrolled:
+        return way or "credential-activation"
+    spki = _spki(endorsement)
+    names = {entry.name for entry in context.enrolled if entry.name}
+    keys = {entry.spki_sha256.hex() for entry in context.enrolled if entry.spki_sha256}
+    if spki in keys or (endorsement.public is not None and endorsement.public.name in names):
+        work.holds.append("that endorsement key is enrolled")
+        return "enrolment"
+    work.fail(
+        "attestation-key-differs",
+        "key-binding",
+        "neither the attestation key nor the endorsement key that vouches for it is an enrolled key",
+    )
+    return ""
+
+
+def _certificates(
+    evidence: Evidence,
+    context: VerifierContext,
+    key: PublicKey | None,
+    endorsement: KeyClaim | None,
+    way: str,
+    at: datetime,
+    work: _Work,
+) -> tuple[CertificatePath | None, Link, str]:
+    """Check the certificate of the key, or of the endorsement key that vouches for it."""
+    enrolled = way == "enrolment"
+    intermediates = [claim.certificate for claim in evidence.certificates if claim.role == "ca"]
+    own = list(_of_key(evidence.certificates, "ak", spki_sha256(key) if key is not None else ""))
+    foreign = [c for c in evidence.certificates if c.role == "ak" and c not in own]
+    for claim in foreign if key is not None else []:
+        work.fail(
+            "attestation-key-differs",
+            "key-binding",
+            f"the certificate {claim.source} is of another key than the one that is said to sign quotes",
+        )
+    claims = endorsement_claims(evidence)
+    wanted = {_spki(endorsement)} if endorsement is not None else {_spki(claim) for claim in claims}
+    vouching = [c for spki in sorted(wanted) if spki for c in _of_key(evidence.certificates, "ek", spki)]
+    candidates = [*own, *vouching]
+
+    def link(status: str, why: str) -> Link:
+        return Link("key-certificate", status, why)  # type: ignore[arg-type]
+
+    if not candidates:
+        if enrolled:
+            return None, link("not-applicable", "the key is enrolled; no certificate is needed"), ""
+        return None, link("not-checked", "the evidence has no certificate of the key or of its TPM"), ""
+    if not context.trust_roots:
+        if enrolled:
+            return None, link("not-applicable", "the key is enrolled; no trust root was given"), ""
+        why = f"no trust root was given to check {candidates[0].source} against"
+        return None, link("not-checked", why), ""
+    errors: list[tuple[str, str]] = []
+    for claim in candidates:
+        is_own = claim in own
+        untrusted = "attestation-key-certificate-untrusted" if is_own else "endorsement-certificate-untrusted"
+        expired = "attestation-key-certificate-expired" if is_own else untrusted
+        try:
+            path = verify_path(
+                claim.certificate,
+                intermediates,
+                context.trust_roots,
+                at=at,
+                untrusted_code=untrusted,
+                expired_code=expired,
+            )
+        except VerificationError as error:
+            errors.append((error.code, f"{claim.source}: {error}"))
+            continue
+        what = "attestation key" if is_own else "endorsement key"
+        why = f"the certificate of the {what} ({claim.source}) leads to the trust root {subject(path.root)!r}"
+        return path, link("holds", why), f"its certificate {claim.source} names it" if is_own else ""
+    for code, why in errors:
+        work.findings.append(Finding(code, "key-certificate", why))
+    return None, link("broken", "; ".join(why for _, why in errors)), ""
+
+
+def endorsement_claims(evidence: Evidence) -> tuple[KeyClaim, ...]:
+    """The endorsement keys that the evidence names."""
+    return tuple(claim for claim in evidence.keys if claim.role == "ek" and claim.key is not None)
+
+
+def _of_key(claims: Iterable[CertificateClaim], role: str, spki: str) -> Iterable[CertificateClaim]:
+    """The certificates of a role whose key is `spki` (hex SHA-256); each belongs to its own key only."""
+    for claim in claims:
+        if claim.role == role and spki and claim.spki_sha256 == spki:
+            yield claim
+
+
+def _binding_link(key: PublicKey | None, way: str, work: _Work) -> Link:
+    if work.broken:
+        return Link("key-binding", "broken", "; ".join(work.broken))
+    if key is None:
+        why = "the evidence has no attestation key (ak.pub, ak.pem or ak.crt)"
+        work.findings.append(Finding("evidence-incomplete", "key-binding", why))
+        return Link("key-binding", "not-checked", why)
+    if way:
+        return Link("key-binding", "holds", "; ".join(work.holds))
+    why = "nothing ties the attestation key to this machine: " + (
+        "; ".join(work.open) or "no enrolled key, no credential activation, no certificate"
+    )
+    work.findings.append(Finding("attestation-key-not-bound", "key-binding", why))
+    return Link("key-binding", "not-checked", why)

@@ -1,0 +1,241 @@
+"""The link log-replay: does the log give the values that the quote vouches for?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cvmlab.eventlog.ima import boot_aggregate_entry
+from cvmlab.eventlog.ima_replay import IMA_REGISTER, boot_aggregate, check_entries, match_prefix
+from cvmlab.eventlog.registers import initial_value
+from cvmlab.findings import Finding, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cvmlab.eventlog.ima import ImaList
+    from cvmlab.eventlog.ima_replay import ImaMatch
+    from cvmlab.eventlog.model import EventLog
+
+ReplayStatus = Literal["matches", "not-replayed", "not-checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterState:
+    """One register of one bank: what was quoted and what replay gives.
+
+    Attributes:
+        set: Register set.
+        register: Register index.
+        bank: Bank name.
+        quoted: Value that a verified quote vouches for; None where none does.
+        replayed: Value that the logs give; None where no log speaks of the register.
+        status: ``matches``, ``not-replayed`` (log and quote disagree) or ``not-checked``.
+        why: One sentence.
+    """
+
+    set: str
+    register: int
+    bank: str
+    quoted: bytes | None
+    replayed: bytes | None
+    status: ReplayStatus
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """All registers, the link ``log-replay``, and what the IMA list is worth.
+
+    Attributes:
+        states: Every register that is quoted or that the log extends.
+        link: The link.
+        findings: Missing log, entries of the IMA list that contradict themselves.
+        ima: The list whose prefix gives the quoted register 10, None where none does.
+        ima_match: That prefix; entries behind it are not covered by the quote.
+        aggregate: What ``boot_aggregate`` in register 10 says of PCR 0–9: ``quoted`` (equals the quoted
+            values), ``replayed`` (equals only the log's replay), ``neither``, or empty where unknown.
+    """
+
+    states: tuple[RegisterState, ...]
+    link: Link
+    findings: tuple[Finding, ...]
+    ima: ImaList | None
+    ima_match: ImaMatch | None
+    aggregate: str
+
+    def matching(self) -> frozenset[tuple[int, str]]:
+        """The (register, bank) pairs whose replay equals a verified quote."""
+        return frozenset((s.register, s.bank) for s in self.states if s.status == "matches")
+
+
+def check_replay(
+    log: EventLog | None, lists: Iterable[ImaList], quoted: Mapping[tuple[int, str], bytes]
+) -> ReplayResult:
+    """Compare the replay of the logs with the quoted values.
+
+    Args:
+        log: The boot event log, or None.
+        lists: IMA lists, for register 10.
+        quoted: (register, bank) to value, from verified quotes only.
+
+    Returns:
+        States, link and findings. A register 10 that no IMA list explains is ``not-checked``.
+    """
+    lists = list(lists)
+    replayed = log.replay() if log is not None else {}
+    states: list[RegisterState] = []
+    best: tuple[ImaList, ImaMatch] | None = None
+    for (register, bank), value in sorted(quoted.items()):
+        if register == IMA_REGISTER:
+            state, match = _ima_state(log, lists, replayed, bank, value)
+            if match is not None and (best is None or match[1].count > best[1].count):
+                best = match
+        else:
+            state = _state(log, replayed, register, bank, value)
+        states.append(state)
+    states.extend(_unquoted(log, replayed, quoted))
+    findings: list[Finding] = []
+    if log is None or not log.events:
+        why = "the evidence has no boot event log (eventlog.bin), so nothing says what was started"
+        findings.append(Finding("log-missing", "log-replay", why, "tpm", _indices(quoted)))
+    if best is not None:
+        findings.extend(_forged_entries(*best))
+    return ReplayResult(
+        tuple(states),
+        _link(log, states, quoted),
+        tuple(findings),
+        best[0] if best else None,
+        best[1] if best else None,
+        _aggregate(best[0] if best else None, quoted, replayed),
+    )
+
+
+def _state(
+    log: EventLog | None,
+    replayed: Mapping[str, Mapping[int, bytes]],
+    register: int,
+    bank: str,
+    value: bytes,
+) -> RegisterState:
+    if log is None or not log.events:
+        return RegisterState("tpm", register, bank, value, None, "not-checked", "there is no log")
+    if bank not in replayed:
+        why = f"the log has no replayable {bank} digests"
+        return RegisterState(log.set, register, bank, value, None, "not-checked", why)
+    got = replayed[bank].get(register)
+    if got is None:
+        start = initial_value(log.set, register, bank, log)
+        if value in (start, bytes(len(value)), b"\xff" * len(value) if 17 <= register <= 22 else start):
+            why = "never extended, and the log has no event for it"
+            return RegisterState(log.set, register, bank, value, value, "matches", why)
+        why = "it was extended, and the log has no event for it"
+        return RegisterState(log.set, register, bank, value, start, "not-replayed", why)
+    if got == value:
+        return RegisterState(log.set, register, bank, value, got, "matches", "replay gives the quoted value")
+    why = "replay of the log does not give the quoted value"
+    return RegisterState(log.set, register, bank, value, got, "not-replayed", why)
+
+
+def _ima_state(
+    log: EventLog | None,
+    lists: Iterable[ImaList],
+    replayed: Mapping[str, Mapping[int, bytes]],
+    bank: str,
+    value: bytes,
+) -> tuple[RegisterState, tuple[ImaList, ImaMatch] | None]:
+    start = replayed.get(bank, {}).get(IMA_REGISTER, bytes(len(value)))
+    set_ = log.set if log is not None else "tpm"
+    if value == start:
+        why = "nothing was extended after the boot log"
+        return RegisterState(set_, IMA_REGISTER, bank, value, start, "matches", why), None
+    seen = False
+    for ima in lists:
+        if not ima.entries:
+            continue
+        seen = True
+        match = match_prefix(ima, bank, {value}, initial=start)
+        if match is not None and match.count:
+            why = f"the IMA list {ima.source} gives the quoted value after entry {match.count} of {len(ima.entries)}"
+            state = RegisterState(set_, IMA_REGISTER, bank, value, match.value, "matches", why)
+            return state, (ima, match)
+    if not seen:
+        why = "it was extended at run time and the evidence has no IMA list"
+        return RegisterState(set_, IMA_REGISTER, bank, value, None, "not-checked", why), None
+    why = "no prefix of the IMA list gives the quoted value"
+    return RegisterState(set_, IMA_REGISTER, bank, value, None, "not-replayed", why), None
+
+
+def _unquoted(
+    log: EventLog | None,
+    replayed: Mapping[str, Mapping[int, bytes]],
+    quoted: Mapping[tuple[int, str], bytes],
+) -> list[RegisterState]:
+    """Registers the log extends and no verified quote covers: text, shown as such."""
+    if log is None:
+        return []
+    why = "no verified quote covers it"
+    return [
+        RegisterState(log.set, register, bank, None, value, "not-checked", why)
+        for bank, registers in replayed.items()
+        for register, value in sorted(registers.items())
+        if (register, bank) not in quoted
+    ]
+
+
+def _link(
+    log: EventLog | None, states: Iterable[RegisterState], quoted: Mapping[tuple[int, str], bytes]
+) -> Link:
+    if log is None or not log.events:
+        return Link("log-replay", "not-checked", "there is no readable boot event log")
+    if not quoted:
+        return Link("log-replay", "not-checked", "no verified quote vouches for any register value")
+    covered = [state for state in states if state.quoted is not None]
+    wrong = sorted({state.register for state in covered if state.status == "not-replayed"})
+    if wrong:
+        return Link("log-replay", "broken", f"replay of {log.source} does not give the quoted {_pcrs(wrong)}")
+    silent = sorted({state.register for state in covered if state.status == "not-checked"})
+    if silent:
+        why = next(state.why for state in covered if state.status == "not-checked")
+        return Link("log-replay", "not-checked", f"{_pcrs(silent)}: {why}; the others match")
+    banks = ", ".join(sorted({state.bank for state in covered}))
+    return Link(
+        "log-replay", "holds", f"replay gives every quoted value ({_pcrs(_indices(quoted))}; {banks})"
+    )
+
+
+def _indices(quoted: Mapping[tuple[int, str], bytes]) -> tuple[int, ...]:
+    return tuple(sorted({register for register, _ in quoted}))
+
+
+def _pcrs(registers: Iterable[int]) -> str:
+    return "PCR " + ", ".join(str(register) for register in registers)
+
+
+def _aggregate(
+    ima: ImaList | None,
+    quoted: Mapping[tuple[int, str], bytes],
+    replayed: Mapping[str, Mapping[int, bytes]],
+) -> str:
+    entry = boot_aggregate_entry(ima) if ima is not None else None
+    if entry is None:
+        return ""
+    bank = entry.hash_algorithm
+    known = {register: value for (register, b), value in quoted.items() if b == bank}
+    if entry.file_digest in boot_aggregate(known, bank).values():
+        return "quoted"
+    claimed = dict(known) | dict(replayed.get(bank, {}))
+    if entry.file_digest in boot_aggregate(claimed, bank).values():
+        return "replayed"
+    return "neither" if known else ""
+
+
+def _forged_entries(ima: ImaList, match: ImaMatch) -> list[Finding]:
+    forged = [index for index in check_entries(ima).forged if index < match.count]
+    if not forged:
+        return []
+    why = (
+        f"{len(forged)} entries of {ima.source} do not hash to what was extended "
+        f"(first: entry {forged[0]}): their text was edited"
+    )
+    return [Finding("event-data-forged", "event-data", why, "tpm", (IMA_REGISTER,))]

@@ -1,0 +1,148 @@
+"""Which register values a verified quote vouches for (design, section 3, point 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.banks import DIGEST_SIZE
+from cvmlab.errors import VerificationError
+from cvmlab.eventlog.ima_replay import IMA_REGISTER, modes, prefix_values
+from cvmlab.eventlog.registers import initial_value
+from cvmlab.tpm.attest import quoted_registers
+from cvmlab.tpm.quote import pcr_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cvmlab.evidence.model import Evidence
+
+    from cvmlab.eventlog.ima import ImaList
+    from cvmlab.eventlog.model import EventLog
+    from cvmlab.tpm.attest import Attest
+
+Values = dict[str, dict[int, bytes]]
+"""Bank to register index to value."""
+
+MAX_PREFIXES: Final = 2_000_000
+"""Most IMA prefixes tried for one quote."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedValues:
+    """Values that hash to a quote's digest, or why none were found.
+
+    Attributes:
+        values: Bank to register index to value, exactly the quoted ones; empty where not `found`.
+        found: True where the values meet the digest.
+        origin: What gave them, for people: a file name, with the IMA prefix where that was needed.
+        contradicted: Name of a reading that the quote contradicts; empty where none does.
+        why: Why nothing was found; empty where found.
+    """
+
+    values: Mapping[str, Mapping[int, bytes]]
+    found: bool
+    origin: str
+    contradicted: str = ""
+    why: str = ""
+
+
+def quoted_values(attest: Attest, hash_name: str, evidence: Evidence) -> QuotedValues:
+    """Find the register values that a quote covers.
+
+    Readings are tried first as they are; then with register 10 replaced by every prefix of the IMA
+    list, because that register moves between quote and reading. Where there is no reading at all, the
+    replay of the log may give the values: what hashes to the signed digest is what was quoted.
+
+    Args:
+        attest: A quote whose signature was verified.
+        hash_name: Hash of the signing scheme.
+        evidence: The claims.
+
+    Returns:
+        The values. A reading that the quote contradicts is named even where replay gives the values.
+    """
+    wanted = sorted(quoted_registers(attest))
+    partial: list[str] = []
+    contradicted = ""
+    for reading in evidence.readings:
+        missing = [f"{b}:{r}" for b, r in wanted if r not in reading.values.get(b, {})]
+        only_ima = missing and all(m.endswith(f":{IMA_REGISTER}") for m in missing)
+        if missing and not only_ima:
+            partial.append(f"{reading.source} lacks {', '.join(missing[:6])}")
+            continue
+        base = {bank: dict(values) for bank, values in reading.values.items()}
+        if not missing and _meets(attest, hash_name, base):
+            return QuotedValues(_only(base, wanted), True, reading.source)
+        for ima, values, count in _with_ima(attest, base, evidence):
+            if _meets(attest, hash_name, values):
+                origin = f"{reading.source}, register {IMA_REGISTER} after entry {count} of {ima.source}"
+                return QuotedValues(_only(values, wanted), True, origin)
+        if not missing:
+            contradicted = contradicted or reading.source
+    for log in evidence.logs:
+        values = _replayed(log, wanted)
+        if values is None:
+            continue
+        origin = f"replay of {log.source}"
+        if _meets(attest, hash_name, values):
+            return QuotedValues(_only(values, wanted), True, origin, contradicted)
+        for ima, with_ima, count in _with_ima(attest, values, evidence):
+            if _meets(attest, hash_name, with_ima):
+                found = f"{origin} and of {ima.source} up to entry {count}"
+                return QuotedValues(_only(with_ima, wanted), True, found, contradicted)
+    if contradicted:
+        why = f"the register values in {contradicted} do not hash to the digest that the quote signs"
+    else:
+        why = "; ".join(partial) or "there are no register values (pcrs.yaml, pcrs.json or pcrs.bin)"
+    return QuotedValues({}, False, "", contradicted, why)
+
+
+def _meets(attest: Attest, hash_name: str, values: Mapping[str, Mapping[int, bytes]]) -> bool:
+    try:
+        return pcr_digest(attest.selections, values, hash_name) == attest.pcr_digest
+    except (KeyError, ValueError, VerificationError):
+        return False
+
+
+def _only(values: Mapping[str, Mapping[int, bytes]], wanted: list[tuple[str, int]]) -> Values:
+    found: Values = {}
+    for bank, register in wanted:
+        found.setdefault(bank, {})[register] = values[bank][register]
+    return found
+
+
+def _with_ima(attest: Attest, base: Values, evidence: Evidence) -> Iterator[tuple[ImaList, Values, int]]:
+    """Yield `base` with register 10 as each prefix of each IMA list gives it, in every bank quoted."""
+    banks = sorted(bank for bank, register in quoted_registers(attest) if register == IMA_REGISTER)
+    if not banks or any(bank not in DIGEST_SIZE for bank in banks):
+        return
+    budget = MAX_PREFIXES
+    for ima in evidence.ima:
+        for choice in product(*(modes(ima, bank) for bank in banks)):
+            prefixes = [prefix_values(ima, bank, mode) for bank, mode in zip(banks, choice, strict=True)]
+            for step in zip(*prefixes, strict=False):
+                budget -= 1
+                if budget < 0:
+                    return
+                values = {bank: dict(registers) for bank, registers in base.items()}
+                for bank, (_, value) in zip(banks, step, strict=True):
+                    values.setdefault(bank, {})[IMA_REGISTER] = value
+                yield ima, values, step[0][0]
+
+
+def _replayed(log: EventLog, wanted: list[tuple[str, int]]) -> Values | None:
+    """The values that the log's replay gives for the quoted registers, initial values where it is silent."""
+    if log.set != "tpm" or not log.events:
+        return None
+    replayed = log.replay()
+    values: Values = {}
+    for bank, register in wanted:
+        if bank not in replayed and bank not in log.banks:
+            return None
+        value = replayed.get(bank, {}).get(register)
+        values.setdefault(bank, {})[register] = (
+            value if value is not None else initial_value(log.set, register, bank, log)
+        )
+    return values
