@@ -1,0 +1,232 @@
+"""What the verifier knew beforehand. It never shares a type with what a machine says."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.errors import EvidenceError, ParseError
+from cvmlab.evidence.directory import read_certificates, tpm_name
+from cvmlab.findings import Problem
+from cvmlab.tpm.credential import parse_credential_activation
+from cvmlab.tpm.public import load_public_key, parse_public, spki_sha256
+from cvmlab.tpm.strict import decode_text, hex_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography import x509
+
+    from cvmlab.evidence.sources import RawFile
+    from cvmlab.tpm.credential import CredentialActivation
+
+MAX_NONCE: Final = 64
+"""TPM2B_DATA holds at most a TPMT_HA: 2 + 64 bytes; nonces beyond 64 are not sent."""
+
+_MAX_OPTION_FILE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledKey:
+    """A key that the verifier knew before: an AK, or the EK of the machine.
+
+    Attributes:
+        source: Where it came from, for messages.
+        name: TPM name; None where only the bare key is known.
+        spki_sha256: SHA-256 of the SubjectPublicKeyInfo; None where only the name is known.
+    """
+
+    source: str
+    name: bytes | None
+    spki_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierContext:
+    """The verifier's knowledge for one judgement.
+
+    Attributes:
+        nonce: The nonce that was sent; None where unknown.
+        nonce_source: Where it came from.
+        enrolled: Keys known beforehand.
+        activation: Credential activation record, or None.
+        activation_source: Where it came from.
+        trust_roots: Certificates that paths must end in.
+        at: Time of the judgement; None for now.
+        problems: Verifier files that could not be read.
+    """
+
+    nonce: bytes | None = None
+    nonce_source: str = ""
+    enrolled: tuple[EnrolledKey, ...] = ()
+    activation: CredentialActivation | None = None
+    activation_source: str = ""
+    trust_roots: tuple[x509.Certificate, ...] = ()
+    at: datetime | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def context_hash(self) -> str:
+        """Hex SHA-256 over what was known, for records of a judgement."""
+        total = hashlib.sha256()
+        total.update(b"nonce:" + (self.nonce or b"-"))
+        for entry in self.enrolled:
+            total.update(b"|key:" + (entry.name or b"-") + (entry.spki_sha256 or b"-"))
+        if self.activation is not None:
+            total.update(b"|activation:" + self.activation.ak_name + self.activation.ek_public_sha256)
+        for root in self.trust_roots:
+            total.update(b"|root:" + root.tbs_certificate_bytes)
+        return total.hexdigest()
+
+
+def load_context(
+    path: str | Path | None = None,
+    *,
+    nonce: str | bytes | None = None,
+    enrolled_keys: Iterable[str | Path] = (),
+    trust_roots: Iterable[str | Path] = (),
+    at: datetime | str | None = None,
+) -> VerifierContext:
+    """Gather what the verifier knows: files of a folder that the analyst named, and options.
+
+    Args:
+        path: Evidence folder or archive; ``nonce.hex`` and ``credential_activation.json`` in it count
+            because the analyst named it. None for none.
+        nonce: The nonce, as hex or bytes; it outranks ``nonce.hex``.
+        enrolled_keys: Files of enrolled keys: TPM2B_PUBLIC, PEM or DER public key, certificate, TPM name.
+        trust_roots: PEM or DER files of trust roots.
+        at: Time of the judgement, with a zone or in UTC, or ISO 8601 text.
+
+    Raises:
+        EvidenceError: An option cannot be used.
+    """
+    problems: list[Problem] = []
+    found: dict[str, RawFile] = {}
+    if path is not None:
+        found = _verifier_files(Path(path))
+    nonce_value, nonce_source = _nonce(nonce, found.get("nonce.hex"), problems)
+    activation = None
+    record = found.get("credential_activation.json")
+    if record is not None and record.data:
+        try:
+            activation = parse_credential_activation(record.data, source=record.name)
+        except ParseError as error:
+            problems.append(Problem.of(error))
+    return VerifierContext(
+        nonce=nonce_value,
+        nonce_source=nonce_source,
+        enrolled=tuple(read_enrolled_key(key) for key in enrolled_keys),
+        activation=activation,
+        activation_source=record.name if record is not None and activation is not None else "",
+        trust_roots=tuple(root for name in trust_roots for root in _roots(Path(name))),
+        at=_time(at),
+        problems=tuple(problems),
+    )
+
+
+def _verifier_files(path: Path) -> dict[str, RawFile]:
+    from cvmlab.evidence.sources import RawFile, read_archive
+
+    names = ("nonce.hex", "credential_activation.json")
+    if not path.is_dir():
+        return {file.name: file for file in read_archive(path) if file.name in names}
+    found = {}
+    for name in names:
+        file = path / name
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as stream:
+                data = stream.read(_MAX_OPTION_FILE + 1)
+            found[name] = RawFile(name, data, len(data))
+    return found
+
+
+def _nonce(
+    option: str | bytes | None, file: RawFile | None, problems: list[Problem]
+) -> tuple[bytes | None, str]:
+    if isinstance(option, bytes):
+        value, source = option, "the nonce given"
+    elif option is not None:
+        source = "--nonce"
+        try:
+            value = hex_bytes(option.strip(), source=source, field="nonce")
+        except ParseError as error:
+            raise EvidenceError(f"the nonce is not hex: {error.message}") from error
+    elif file is not None and file.data and file.data.strip():
+        source = file.name
+        try:
+            value = hex_bytes(decode_text(file.data, source=source).strip(), source=source, field="nonce")
+        except ParseError as error:
+            problems.append(Problem.of(error))
+            return None, ""
+    else:
+        return None, ""
+    if not 0 < len(value) <= MAX_NONCE:
+        message = f"a nonce has 1 to {MAX_NONCE} bytes, this one {len(value)}"
+        if option is not None:
+            raise EvidenceError(message)
+        problems.append(Problem(source, 0, "nonce", message))
+        return None, ""
+    return value, source
+
+
+def _option_file(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_OPTION_FILE + 1)
+    except OSError as error:
+        raise EvidenceError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+    if not 0 < len(data) <= _MAX_OPTION_FILE:
+        raise EvidenceError(f"{path}: the {what} is empty or larger than 1 MiB")
+    return data
+
+
+def read_enrolled_key(path: str | Path) -> EnrolledKey:
+    """Read an enrolled key: TPM2B_PUBLIC or TPMT_PUBLIC, public key or certificate, or a TPM name.
+
+    Raises:
+        EvidenceError: The file is none of these.
+    """
+    file = Path(path)
+    data = _option_file(file, "enrolled key")
+    reasons = []
+    try:
+        public = parse_public(data, source=file.name)
+        return EnrolledKey(str(path), public.name, bytes.fromhex(public.spki_sha256))
+    except (ParseError, ValueError) as error:
+        reasons.append(str(error))
+    try:
+        return EnrolledKey(str(path), None, bytes.fromhex(spki_sha256(load_public_key(data, source=file.name))))
+    except ParseError as error:
+        reasons.append(str(error))
+    try:
+        name = tpm_name(data, file.name)
+        if 22 <= len(name) <= 66:
+            return EnrolledKey(str(path), name, None)
+    except ParseError as error:
+        reasons.append(str(error))
+    raise EvidenceError(f"{path}: not a key that can be enrolled ({'; '.join(reasons)})")
+
+
+def _roots(path: Path) -> list[x509.Certificate]:
+    data = _option_file(path, "trust root")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_certificates(data, source=path.name)
+    except ParseError as error:
+        raise EvidenceError(f"{path}: the trust root cannot be used: {error.message}") from error
+
+
+def _time(at: datetime | str | None) -> datetime | None:
+    if at is None:
+        return None
+    if isinstance(at, str):
+        try:
+            at = datetime.fromisoformat(at)
+        except ValueError as error:
+            raise EvidenceError(f"{at!r} is not a time: write it like 2026-01-31T12:00:00Z") from error
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

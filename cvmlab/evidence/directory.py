@@ -1,0 +1,329 @@
+"""Files of one machine to claims: each file read by the reader of its role, damage kept as problems."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from cryptography import x509
+
+from cvmlab.errors import EvidenceError, ParseError
+from cvmlab.eventlog import read_event_log
+from cvmlab.eventlog.ima import read_ima
+from cvmlab.evidence.model import (
+    CertificateClaim,
+    Evidence,
+    EvidenceFile,
+    KeyClaim,
+    QuoteClaim,
+)
+from cvmlab.evidence.names import NOT_VERIFIED, is_canonical, role_of, role_of_name
+from cvmlab.findings import Problem
+from cvmlab.tpm.clock import parse_clock
+from cvmlab.tpm.pcrs import read_registers
+from cvmlab.tpm.public import load_public_key, parse_public
+from cvmlab.tpm.strict import decode_text, hex_bytes, load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cvmlab.eventlog.ima import ImaList
+    from cvmlab.eventlog.model import EventLog
+    from cvmlab.evidence.sources import RawFile
+    from cvmlab.tpm.clock import ClockReading
+    from cvmlab.tpm.pcrs import RegisterReading
+
+MAX_CERTIFICATES: Final = 16
+"""Most certificates taken from one file, and most intermediates in all times four."""
+
+DESCRIPTION_SCHEMA: Final = "cvmlab.evidence/1"
+_PEM_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}?-----END CERTIFICATE-----"
+)
+
+
+def evidence_of(files: Sequence[RawFile], *, source: str, default_name: str) -> Evidence:
+    """Read the files of one machine.
+
+    Args:
+        files: The files as found.
+        source: Path that the analyst gave, for messages.
+        default_name: Name of the machine where ``evidence.json`` states none.
+
+    Raises:
+        EvidenceError: No file is known as evidence.
+    """
+    reading = _Reading()
+    described = {file.name: file for file in files}
+    aliases = reading.describe(described.get("evidence.json"))
+    for file in files:
+        reading.take(file, aliases.get(file.name, file.name))
+    for alias in aliases:
+        if alias not in described:
+            reading.problem("evidence.json", "files", f"names {alias!r}, which is not there")
+    if not any(f.role not in ("other", "description", "verifier") and f.status != "ignored" for f in reading.files):
+        names = ", ".join(repr(file.name) for file in files[:8]) or "nothing"
+        raise EvidenceError(
+            f"{source}: no file here is known as evidence (found {names}). Expected are eventlog.bin, "
+            "quote.msg with quote.sig, pcrs.yaml and ak.pub; evidence.json can name them otherwise"
+        )
+    return reading.evidence(source, default_name)
+
+
+class _Reading:
+    """Gathers claims file by file."""
+
+    def __init__(self) -> None:
+        self.files: list[EvidenceFile] = []
+        self.logs: list[EventLog] = []
+        self.messages: dict[str, tuple[str, bytes]] = {}
+        self.signatures: dict[str, tuple[str, bytes]] = {}
+        self.registers: list[tuple[str, bytes]] = []
+        self.ima: list[ImaList] = []
+        self.keys: list[KeyClaim] = []
+        self.certificates: list[CertificateClaim] = []
+        self.clock: ClockReading | None = None
+        self.problems: list[Problem] = []
+        self.machine = ""
+        self.collected = ""
+        self._readers: dict[str, Callable[[str, str, bytes], None]] = {
+            "event-log": self._log,
+            "ima-list": self._ima,
+            "quote": self._message,
+            "signature": self._signature,
+            "registers": self._registers,
+            "key": self._key,
+            "certificate": self._certificate,
+            "clock": self._clock,
+        }
+
+    def problem(self, source: str, field: str, message: str, *, fatal: bool = True) -> None:
+        self.problems.append(Problem(source, 0, field, message, fatal))
+
+    def describe(self, file: RawFile | None) -> dict[str, str]:
+        """Read ``evidence.json``: which file stands for which name of the evidence directory."""
+        if file is None or not file.data:
+            return {}
+        try:
+            value = load_json(file.data, source=file.name)
+        except ParseError as error:
+            self.problems.append(Problem.of(error))
+            return {}
+        if not isinstance(value, dict) or value.get("schema") != DESCRIPTION_SCHEMA:
+            self.problem(file.name, "schema", f"need {DESCRIPTION_SCHEMA}; the file is not used")
+            return {}
+        for name in ("machine", "collected"):
+            text = value.get(name)
+            if isinstance(text, str) and 0 < len(text) <= 256:
+                setattr(self, name, text)
+        named = value.get("files")
+        aliases: dict[str, str] = {}
+        for canonical, actual in (named if isinstance(named, dict) else {}).items():
+            if not is_canonical(canonical) or not isinstance(actual, str):
+                self.problem(file.name, "files", f"{canonical!r} is no name of an evidence file", fatal=False)
+            elif actual in aliases:
+                self.problem(file.name, "files", f"{actual!r} is named twice", fatal=False)
+            else:
+                aliases[actual] = canonical
+        return aliases
+
+    def take(self, file: RawFile, canonical: str) -> None:
+        """Read one file under the name that tells its role."""
+        if file.data is None:
+            role = role_of_name(canonical) or "other"
+            self.files.append(EvidenceFile(file.name, file.size, "", role, "unreadable", file.note))
+            if role != "other":
+                self.problem(file.name, "file", file.note)
+            return
+        role = role_of(canonical, file.data)
+        entry = EvidenceFile(
+            file.name, len(file.data), hashlib.sha256(file.data).hexdigest(), role, "read"
+        )
+        if role == "other":
+            entry = replace(entry, status="ignored", note="not a name of the evidence directory; never read")
+        elif not file.data.strip(b" \r\n\t") and role != "other":
+            entry = replace(entry, status="empty", note="the file is empty: it counts as absent")
+        elif role in NOT_VERIFIED:
+            entry = replace(entry, status="ignored", note="this version does not judge it")
+        elif role in self._readers:
+            try:
+                self._readers[role](file.name, canonical, file.data)
+            except (ParseError, EvidenceError) as error:
+                entry = replace(entry, status="unreadable", note=str(error))
+                self.problems.append(
+                    Problem.of(error)
+                    if isinstance(error, ParseError)
+                    else Problem(file.name, 0, "file", str(error))
+                )
+        self.files.append(entry)
+
+    def _log(self, name: str, canonical: str, data: bytes) -> None:
+        log = read_event_log(data, name=name)
+        self.logs.insert(0 if canonical == "eventlog.bin" else len(self.logs), log)
+        self.problems.extend(problem for problem in log.problems if problem.fatal)
+
+    def _ima(self, name: str, canonical: str, data: bytes) -> None:
+        ima = read_ima(data, name=name)
+        self.ima.insert(0 if canonical == "ima_binary.bin" else len(self.ima), ima)
+        self.problems.extend(problem for problem in ima.problems if problem.fatal)
+
+    def _message(self, name: str, canonical: str, data: bytes) -> None:
+        self.messages[canonical.removesuffix(".msg")] = (name, data)
+
+    def _signature(self, name: str, canonical: str, data: bytes) -> None:
+        self.signatures[canonical.removesuffix(".sig")] = (name, data)
+
+    def _registers(self, name: str, canonical: str, data: bytes) -> None:
+        self.registers.append((name, data))
+
+    def _clock(self, name: str, canonical: str, data: bytes) -> None:
+        self.clock = parse_clock(data, source=name)
+
+    def _key(self, name: str, canonical: str, data: bytes) -> None:
+        role: Literal["ak", "ek"] = "ak" if canonical.startswith("ak") else "ek"
+        if canonical == "ak.name":
+            self.keys.append(KeyClaim(role, name, None, None, tpm_name(data, name)))
+        elif canonical.endswith(".pub"):
+            public = parse_public(data, source=name)
+            self.keys.append(KeyClaim(role, name, public, public.key))
+        else:
+            self.keys.append(KeyClaim(role, name, None, load_public_key(data, source=name)))
+            if b"BEGIN CERTIFICATE" in data[:4096]:
+                self._add_certificates(role, name, data)
+
+    def _certificate(self, name: str, canonical: str, data: bytes) -> None:
+        role: Literal["ak", "ek", "ca"] = "ca"
+        if canonical.startswith(("ak", "ek")):
+            role = "ak" if canonical.startswith("ak") else "ek"
+        self._add_certificates(role, name, data)
+        if role == "ak":
+            self.keys.append(KeyClaim("ak", name, None, load_public_key(data, source=name)))
+
+    def _add_certificates(self, role: Literal["ak", "ek", "ca"], name: str, data: bytes) -> None:
+        if len(self.certificates) >= 4 * MAX_CERTIFICATES:
+            raise ParseError(name, 0, "certificate", reason=f"more than {4 * MAX_CERTIFICATES} certificates")
+        certificates = read_certificates(data, source=name)
+        if role != "ca":
+            # the key's own certificate comes first; what follows are intermediates
+            self.certificates.append(_claim(role, name, certificates[0]))
+            certificates = certificates[1:]
+        self.certificates.extend(_claim("ca", name, certificate) for certificate in certificates)
+
+    def evidence(self, source: str, default_name: str) -> Evidence:
+        quotes = self._quotes()
+        readings = self._readings(quotes)
+        unread = tuple(file for file in self.files if file.role in NOT_VERIFIED and file.size)
+        return Evidence(
+            source=source,
+            machine=self.machine or default_name,
+            files=tuple(self.files),
+            logs=tuple(self.logs),
+            quotes=quotes,
+            readings=readings,
+            ima=tuple(self.ima),
+            keys=tuple(self.keys),
+            certificates=tuple(self.certificates),
+            clock=self.clock,
+            unread=unread,
+            problems=tuple(self.problems),
+            absent=self._absent(quotes, readings),
+            collected=self.collected,
+        )
+
+    def _quotes(self) -> tuple[QuoteClaim, ...]:
+        quotes = []
+        for name in sorted(self.messages):  # "quote" sorts before "quote-…"
+            source, message = self.messages[name]
+            signature_source, signature = self.signatures.get(name, ("", None))
+            quotes.append(QuoteClaim(name, source, message, signature, signature_source))
+        for name in sorted(self.signatures.keys() - self.messages.keys()):
+            source = self.signatures[name][0]
+            self.problem(source, "signature", f"a signature without its message {name}.msg signs nothing")
+        return tuple(quotes)
+
+    def _readings(self, quotes: Sequence[QuoteClaim]) -> tuple[RegisterReading, ...]:
+        from cvmlab.tpm.attest import parse_attest
+
+        found: list[RegisterReading] = []
+        for name, data in self.registers:
+            selections = None
+            for quote in quotes:
+                try:
+                    selections = parse_attest(quote.message, source=quote.source).selections
+                    break
+                except (ParseError, ValueError):
+                    continue
+            try:
+                reading = read_registers(data, source=name, selections=selections)
+            except ParseError as error:
+                self.problems.append(Problem.of(error))
+                self._mark(name, str(error))
+                continue
+            found.append(reading)
+            self.problems.extend(reading.problems)
+        return tuple(found)
+
+    def _mark(self, name: str, note: str) -> None:
+        self.files = [
+            replace(f, status="unreadable", note=note) if f.name == name else f for f in self.files
+        ]
+
+    def _absent(self, quotes: Sequence[QuoteClaim], readings: Sequence[RegisterReading]) -> tuple[str, ...]:
+        missing = []
+        state = {f.role: f for f in self.files if f.status in ("empty", "unreadable")}
+
+        def why(role: str) -> str:
+            file = state.get(role)
+            return f" ({file.name} is {file.status})" if file is not None else ""
+
+        if not any(log.events for log in self.logs):
+            missing.append(f"boot event log: eventlog.bin{why('event-log')}")
+        if not quotes:
+            missing.append(f"quote: quote.msg and quote.sig{why('quote')}")
+        elif any(quote.signature is None for quote in quotes):
+            names = ", ".join(f"{quote.name}.sig" for quote in quotes if quote.signature is None)
+            missing.append(f"signature of the quote: {names}{why('signature')}")
+        if not readings:
+            missing.append(f"register values: pcrs.yaml{why('registers')}")
+        if not any(claim.role == "ak" and claim.key is not None for claim in self.keys):
+            missing.append(f"attestation key: ak.pub{why('key')}")
+        return tuple(missing)
+
+
+def _claim(role: Literal["ak", "ek", "ca"], name: str, certificate: x509.Certificate) -> CertificateClaim:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return CertificateClaim(role, name, certificate, certificate.public_bytes(Encoding.DER))
+
+
+def read_certificates(data: bytes, *, source: str) -> list[x509.Certificate]:
+    """Read one DER certificate, or up to `MAX_CERTIFICATES` PEM ones.
+
+    Raises:
+        ParseError: No certificate, a damaged one, or too many.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TPM vendors' encodings that cryptography warns about
+        try:
+            if b"-----BEGIN CERTIFICATE-----" not in data[:65536]:
+                return [x509.load_der_x509_certificate(data)]
+            blocks = [match.group() for match in _PEM_CERTIFICATE.finditer(data)]
+            if not 0 < len(blocks) <= MAX_CERTIFICATES:
+                raise ParseError(
+                    source, 0, "certificate", reason=f"{len(blocks)} whole PEM blocks; 1 to {MAX_CERTIFICATES} are read"
+                )
+            return [x509.load_pem_x509_certificate(block) for block in blocks]
+        except ParseError:
+            raise
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
+            raise ParseError(source, 0, "certificate", reason=f"not an X.509 certificate: {error}") from error
+
+
+def tpm_name(data: bytes, source: str) -> bytes:
+    """A TPM name: raw (algorithm and digest, 22 to 66 bytes) or the same in hex."""
+    if 22 <= len(data) <= 66 and data[:2] in (b"\0\x04", b"\0\x0b", b"\0\x0c", b"\0\x0d"):
+        return data
+    return hex_bytes(decode_text(data, source=source).strip(), source=source, field="name")

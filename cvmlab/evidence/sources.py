@@ -1,0 +1,202 @@
+"""Where evidence comes from: a directory, a zip or a tar of one. Files are read, never unpacked to disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.errors import EvidenceError
+from cvmlab.evidence.directory import evidence_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cvmlab.evidence.model import Evidence
+
+MAX_FILES: Final = 512
+"""Most files taken from one directory or archive."""
+
+MAX_FILE: Final = 64 << 20
+"""Largest file read, in bytes."""
+
+MAX_TOTAL: Final = 256 << 20
+"""Most bytes read from one directory or archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One file as found.
+
+    Attributes:
+        name: Name without folders.
+        data: The content; None where it could not or must not be read.
+        size: Bytes, as the directory or archive states them.
+        note: Why `data` is None.
+    """
+
+    name: str
+    data: bytes | None
+    size: int
+    note: str = ""
+
+
+def load_evidence(path: str | Path) -> Evidence:
+    """Read evidence from a directory, or from a zip or tar of one.
+
+    Args:
+        path: What the analyst names. Only files directly in the directory count; an archive may hold
+            one folder around them.
+
+    Returns:
+        The claims, with what could not be read as problems and what is missing as `Evidence.absent`.
+
+    Raises:
+        EvidenceError: There is nothing at `path`, it is neither directory nor archive, or holds no file
+            that is known as evidence.
+    """
+    source = Path(path)
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise EvidenceError(f"{source}: cannot be read: {error.strerror or error}") from error
+    if stat.S_ISDIR(mode):
+        files = list(_directory(source))
+    elif stat.S_ISREG(mode):
+        files = read_archive(source)
+    else:
+        raise EvidenceError(f"{source}: neither a directory nor an archive")
+    return evidence_of(files, source=str(source), default_name=_stem(source))
+
+
+def _stem(source: Path) -> str:
+    name = Path(os.path.abspath(source)).name  # noqa: PTH100 - resolve() would follow symbolic links
+    for suffix in (".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".zip", ".tar"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _directory(root: Path) -> Iterator[RawFile]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(root))
+    except OSError as error:
+        raise EvidenceError(f"{root}: cannot be listed: {error.strerror or error}") from error
+    if len(names) > MAX_FILES:
+        raise EvidenceError(f"{root}: {len(names)} files; an evidence directory has at most {MAX_FILES}")
+    left = MAX_TOTAL
+    for name in names:
+        path = root / name
+        try:
+            state = path.lstat()
+            if stat.S_ISDIR(state.st_mode):
+                continue
+            if not stat.S_ISREG(state.st_mode):
+                yield RawFile(name, None, 0, "not a plain file: links and devices are not followed")
+                continue
+            limit = min(MAX_FILE, left)
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            yield RawFile(name, None, 0, f"cannot be read: {error.strerror or error}")
+            continue
+        if len(data) > limit:
+            yield RawFile(name, None, state.st_size, _too_large(limit))
+            continue
+        left -= len(data)
+        yield RawFile(name, data, len(data))
+
+
+def _too_large(limit: int) -> str:
+    if limit < MAX_FILE:
+        return f"all files together are more than {MAX_TOTAL >> 20} MiB"
+    return f"more than {MAX_FILE >> 20} MiB"
+
+
+def read_archive(source: Path) -> list[RawFile]:
+    """Read the files of a zip or tar archive, told by content.
+
+    Raises:
+        EvidenceError: It is neither, it is damaged as a whole, or has more than `MAX_FILES` members.
+    """
+    try:
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                return _flat(_zip(archive), source)
+        with tarfile.open(source) as tar:
+            return _flat(_tar(tar), source)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        raise EvidenceError(
+            f"{source}: neither a directory nor a zip or tar archive that can be read ({error}). "
+            "Name the folder that holds eventlog.bin and quote.msg; `cvmlab events` reads a single log"
+        ) from error
+
+
+def _zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes | None, int, str]]:
+    left = MAX_TOTAL
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        limit = min(MAX_FILE, left)
+        if info.flag_bits & 1:
+            yield info.filename, None, info.file_size, "encrypted"
+            continue
+        try:
+            with archive.open(info) as file:
+                data = file.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            yield info.filename, None, info.file_size, f"damaged: {error}"
+            continue
+        if len(data) > limit:
+            yield info.filename, None, info.file_size, _too_large(limit)
+            continue
+        left -= len(data)
+        yield info.filename, data, len(data), ""
+
+
+def _tar(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes | None, int, str]]:
+    left = MAX_TOTAL
+    for info in archive:
+        if info.isdir():
+            continue
+        if not info.isreg():
+            yield info.name, None, 0, "not a plain file: links and devices are not followed"
+            continue
+        limit = min(MAX_FILE, left)
+        if info.size > limit:
+            yield info.name, None, info.size, _too_large(limit)
+            continue
+        file = archive.extractfile(info)
+        data = file.read(limit) if file is not None else b""
+        left -= len(data)
+        if len(data) != info.size:
+            yield info.name, None, info.size, "the archive ends inside it"
+            continue
+        yield info.name, data, len(data), ""
+
+
+def _flat(members: Iterable[tuple[str, bytes | None, int, str]], source: Path) -> list[RawFile]:
+    """Take the members at the top, or in the one folder that holds everything."""
+    found: list[tuple[PurePosixPath, bytes | None, int, str]] = []
+    for name, data, size, note in members:
+        if len(found) >= MAX_FILES:
+            raise EvidenceError(f"{source}: more than {MAX_FILES} files; evidence of one machine has fewer")
+        parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
+        found.append((PurePosixPath(*parts), data, size, note))
+    folders = {path.parts[0] if len(path.parts) > 1 else "" for path, *_ in found}
+    strip = 1 if len(folders) == 1 and "" not in folders else 0
+    seen: dict[str, RawFile] = {}
+    for path, data, size, note in found:
+        if len(path.parts) != strip + 1:
+            continue
+        name = path.name
+        if name in seen:
+            seen[name] = RawFile(name, None, size, "the archive holds two files of this name: neither is used")
+        else:
+            seen[name] = RawFile(name, data, size, note)
+    return sorted(seen.values(), key=lambda file: file.name)
