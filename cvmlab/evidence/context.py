@@ -199,7 +199,9 @@ def read_enrolled_key(path: str | Path) -> EnrolledKey:
     except (ParseError, ValueError) as error:
         reasons.append(str(error))
     try:
-        return EnrolledKey(str(path), None, bytes.fromhex(spki_sha256(load_public_key(data, source=file.name))))
+        return EnrolledKey(
+            str(path), None, bytes.fromhex(spki_sha256(load_public_key(data, source=file.name)))
+        )
     except ParseError as error:
         reasons.append(str(error))
     try:

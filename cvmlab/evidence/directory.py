@@ -64,7 +64,9 @@ def evidence_of(files: Sequence[RawFile], *, source: str, default_name: str) -> 
     for alias in aliases:
         if alias not in described:
             reading.problem("evidence.json", "files", f"names {alias!r}, which is not there")
-    if not any(f.role not in ("other", "description", "verifier") and f.status != "ignored" for f in reading.files):
+    if not any(
+        f.role not in ("other", "description", "verifier") and f.status != "ignored" for f in reading.files
+    ):
         names = ", ".join(repr(file.name) for file in files[:8]) or "nothing"
         raise EvidenceError(
             f"{source}: no file here is known as evidence (found {names}). Expected are eventlog.bin, "
@@ -139,9 +141,7 @@ class _Reading:
                 self.problem(file.name, "file", file.note)
             return
         role = role_of(canonical, file.data)
-        entry = EvidenceFile(
-            file.name, len(file.data), hashlib.sha256(file.data).hexdigest(), role, "read"
-        )
+        entry = EvidenceFile(file.name, len(file.data), hashlib.sha256(file.data).hexdigest(), role, "read")
         if role == "other":
             entry = replace(entry, status="ignored", note="not a name of the evidence directory; never read")
         elif not file.data.strip(b" \r\n\t") and role != "other":
@@ -267,9 +267,7 @@ class _Reading:
         return tuple(found)
 
     def _mark(self, name: str, note: str) -> None:
-        self.files = [
-            replace(f, status="unreadable", note=note) if f.name == name else f for f in self.files
-        ]
+        self.files = [replace(f, status="unreadable", note=note) if f.name == name else f for f in self.files]
 
     def _absent(self, quotes: Sequence[QuoteClaim], readings: Sequence[RegisterReading]) -> tuple[str, ...]:
         missing = []
@@ -313,7 +311,10 @@ def read_certificates(data: bytes, *, source: str) -> list[x509.Certificate]:
             blocks = [match.group() for match in _PEM_CERTIFICATE.finditer(data)]
             if not 0 < len(blocks) <= MAX_CERTIFICATES:
                 raise ParseError(
-                    source, 0, "certificate", reason=f"{len(blocks)} whole PEM blocks; 1 to {MAX_CERTIFICATES} are read"
+                    source,
+                    0,
+                    "certificate",
+                    reason=f"{len(blocks)} whole PEM blocks; 1 to {MAX_CERTIFICATES} are read",
                 )
             return [x509.load_pem_x509_certificate(block) for block in blocks]
         except ParseError:

@@ -170,7 +170,9 @@ def evidence_view(evidence: Evidence) -> Document:
     return Document(
         title=f"Evidence of {evidence.machine}",
         blocks=(
-            Paragraph("These files are claims of the machine: `cvmlab.investigate` says what they are worth."),
+            Paragraph(
+                "These files are claims of the machine: `cvmlab.investigate` says what they are worth."
+            ),
             *(Note("warning", f"Not in the evidence: {text}") for text in evidence.absent),
             *(Note("warning", str(problem)) for problem in evidence.problems[:20]),
             Table(

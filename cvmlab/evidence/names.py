@@ -56,7 +56,12 @@ def role_of(name: str, data: bytes) -> str:
     if role := role_of_name(name):
         return role
     # the first event's data start at 32: pcrIndex 0, EV_NO_ACTION, 20 zero bytes, size
-    if len(data) > 48 and data[0:4] == b"\0\0\0\0" and data[4:8] == b"\x03\0\0\0" and _SPEC_ID.match(data, 32):
+    if (
+        len(data) > 48
+        and data[0:4] == b"\0\0\0\0"
+        and data[4:8] == b"\x03\0\0\0"
+        and _SPEC_ID.match(data, 32)
+    ):
         return "event-log"
     return "other"
 

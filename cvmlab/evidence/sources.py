@@ -130,7 +130,14 @@ def read_archive(source: Path) -> list[RawFile]:
                 return _flat(_zip(archive), source)
         with tarfile.open(source) as tar:
             return _flat(_tar(tar), source)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        NotImplementedError,
+    ) as error:
         raise EvidenceError(
             f"{source}: neither a directory nor a zip or tar archive that can be read ({error}). "
             "Name the folder that holds eventlog.bin and quote.msg; `cvmlab events` reads a single log"
@@ -196,7 +203,9 @@ def _flat(members: Iterable[tuple[str, bytes | None, int, str]], source: Path) -
             continue
         name = path.name
         if name in seen:
-            seen[name] = RawFile(name, None, size, "the archive holds two files of this name: neither is used")
+            seen[name] = RawFile(
+                name, None, size, "the archive holds two files of this name: neither is used"
+            )
         else:
             seen[name] = RawFile(name, data, size, note)
     return sorted(seen.values(), key=lambda file: file.name)
