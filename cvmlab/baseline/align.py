@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 MAX_CELLS: Final = 4_000_000
 """Most cells of one comparison table; beyond, the stretch counts as replaced."""
@@ -130,31 +131,22 @@ def _longest(
 
 
 def pair_leftovers(
-    slots: Sequence[int],
-    events: Sequence[int],
-    pairs: Sequence[tuple[int, int]],
-    same: Callable[[int, int], bool],
+    slots: Mapping[int, Hashable], events: Mapping[int, Hashable], pairs: Iterable[tuple[int, int]]
 ) -> Pairs:
-    """Pair what alignment left over, stretch by stretch between aligned pairs, in order.
+    """Pair by label what alignment left over: the two sides of a change.
 
     Args:
-        slots: Leftover slots, ascending.
-        events: Leftover events, ascending.
-        pairs: Aligned pairs, ascending: a leftover pair may not cross one.
-        same: Tells whether a slot and an event may be the two sides of one change.
+        slots: Label of each leftover slot.
+        events: Label of each leftover event.
+        pairs: Aligned pairs; a leftover pair may not cross one.
     """
+    here, there = sorted(slots), sorted(events)
     bounds = [(-1, -1), *sorted(pairs), (1 << 60, 1 << 60)]
     found: Pairs = []
-    taken: set[int] = set()
-    for (a, b), (a_end, b_end) in zip(bounds, bounds[1:], strict=False):
-        here = [slot for slot in slots if a < slot < a_end]
-        there = [event for event in events if b < event < b_end]
-        last = -1
-        for slot in here:
-            for event in there:
-                if event > last and event not in taken and same(slot, event):
-                    found.append((slot, event))
-                    taken.add(event)
-                    last = event
-                    break
+    for (a, b), (a_end, b_end) in pairwise(bounds):
+        left = here[bisect_right(here, a) : bisect_left(here, a_end)]
+        right = there[bisect_right(there, b) : bisect_left(there, b_end)]
+        if left and right:
+            matched = align([frozenset({slots[slot]}) for slot in left], [events[event] for event in right])
+            found += [(left[i], right[j]) for i, j in matched]
     return found

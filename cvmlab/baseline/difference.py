@@ -1,0 +1,171 @@
+"""The decoded difference of one event: which certificate, which hash entries, which words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.uefi.certificates import display_name
+from cvmlab.uefi.siglist import SignatureList
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cvmlab.eventlog.model import Payload
+    from cvmlab.uefi.siglist import Signature
+
+MAX_LINES: Final = 40
+"""Most lines of one difference shown; the counts are always of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed inside one event.
+
+    Attributes:
+        lines: (sign, text) pairs; sign is ``+``, ``-`` or ``""`` for context. Text is unescaped.
+        detail: The same as data: ``added`` and ``removed`` counts and names.
+    """
+
+    lines: tuple[tuple[str, str], ...] = ()
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+def difference(before: Payload | None, after: Payload | None) -> Difference:
+    """Return the decoded difference of two payloads of one kind.
+
+    Args:
+        before: The baseline's event; None where it is absent or its data were not kept.
+        after: This boot's event, or None.
+
+    Returns:
+        Lines and details; for kinds without a decoder of differences the summaries face each other.
+    """
+    if before is None or after is None:
+        lines = []
+        if before is not None:
+            lines.append(("-", before.summary))
+        if after is not None:
+            lines.append(("+", after.summary))
+        return Difference(tuple(lines))
+    if _lists(before) is not None and _lists(after) is not None:
+        return _signatures(before, after)
+    for key in ("words", "arguments", "order"):
+        old, new = before.fields.get(key), after.fields.get(key)
+        if isinstance(old, list) and isinstance(new, list) and old != new:
+            return _sequence(
+                before, after, [str(x) for x in old], [str(x) for x in new], ordered=key == "order"
+            )
+    if isinstance(before.fields.get("components"), dict) and isinstance(after.fields.get("components"), dict):
+        return _levels(before, after)
+    return _fields(before, after)
+
+
+def _lists(payload: Payload) -> tuple[SignatureList, ...] | None:
+    value = payload.value
+    if isinstance(value, tuple) and all(isinstance(item, SignatureList) for item in value):
+        return value
+    return None
+
+
+def _entries(payload: Payload) -> dict[tuple[str, str], Signature]:
+    lists = _lists(payload) or ()
+    return {(one.type_name, entry.sha256): entry for one in lists for entry in one.signatures}
+
+
+def entry_name(entry: Signature) -> str:
+    """Name one entry of a signature list: the certificate, or the hash itself."""
+    certificate = entry.certificate
+    if certificate is not None:
+        return f"certificate {display_name(certificate)} (SHA-256 {certificate.sha256[:16]}…)"
+    if entry.type_name == "X509":
+        return f"unreadable certificate {entry.sha256[:16]}…"
+    return f"{entry.type_name} {entry.data[:32].hex()}"
+
+
+def _signatures(before: Payload, after: Payload) -> Difference:
+    old, new = _entries(before), _entries(after)
+    added = [entry_name(new[key]) for key in new if key not in old]
+    removed = [entry_name(old[key]) for key in old if key not in new]
+    lines = _bounded(added, removed)
+    if not added and not removed:
+        lines = (("", "the entries are the same; their order, owners or encoding changed"),)
+    certificates = [
+        {"change": change, "name": entry_name(entry), "sha256": entry.sha256}
+        for change, here, there in (("added", new, old), ("removed", old, new))
+        for key, entry in here.items()
+        if key not in there and entry.type_name == "X509"
+    ]
+    detail = {
+        "added": len(added),
+        "removed": len(removed),
+        "entries_before": len(old),
+        "entries_after": len(new),
+        "certificates": certificates[:MAX_LINES],
+    }
+    return Difference(lines, detail)
+
+
+def _bounded(added: Sequence[str], removed: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    lines = [("-", text) for text in removed] + [("+", text) for text in added]
+    if len(lines) > MAX_LINES:
+        more = len(lines) - MAX_LINES
+        lines = [*lines[:MAX_LINES], ("", f"and {more} more")]
+    return tuple(lines)
+
+
+def _sequence(
+    before: Payload, after: Payload, old: list[str], new: list[str], *, ordered: bool
+) -> Difference:
+    added = list((Counter(new) - Counter(old)).elements())
+    removed = list((Counter(old) - Counter(new)).elements())
+    detail = {"added": added[:MAX_LINES], "removed": removed[:MAX_LINES]}
+    if ordered or (not added and not removed):
+        return Difference((("-", " ".join(old)), ("+", " ".join(new))), {**detail, "order_changed": True})
+    lines = list(_bounded(added, removed))
+    old_path, new_path = before.fields.get("path"), after.fields.get("path")
+    if old_path != new_path:
+        lines += [("-", str(old_path)), ("+", str(new_path))]
+    return Difference(tuple(lines), detail)
+
+
+def _levels(before: Payload, after: Payload) -> Difference:
+    old, new = before.fields.get("components"), after.fields.get("components")
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return Difference()
+    lines = []
+    lowered = raised = 0
+    for component in [*old, *(name for name in new if name not in old)]:
+        was, now = old.get(component), new.get(component)
+        if was == now:
+            continue
+        lines.append(
+            ("", f"{component}: {'absent' if was is None else was} → {'absent' if now is None else now}")
+        )
+        lower = now is None or (isinstance(was, int) and isinstance(now, int) and now < was)
+        lowered, raised = lowered + lower, raised + (not lower)
+    if before.fields.get("date") != after.fields.get("date"):
+        lines.append(("", f"date: {before.fields.get('date')} → {after.fields.get('date')}"))
+    return Difference(tuple(lines[:MAX_LINES]), {"lowered": lowered, "raised": raised})
+
+
+_QUIET_FIELDS: Final = frozenset({"value", "size", "words", "arguments", "certificates", "types", "location"})
+
+
+def _fields(before: Payload, after: Payload) -> Difference:
+    """Fields that differ, one line a side; the summaries where the decoded fields say the same."""
+    lines: list[tuple[str, str]] = []
+    for key in dict.fromkeys((*before.fields, *after.fields)):
+        old, new = before.fields.get(key), after.fields.get(key)
+        if key in _QUIET_FIELDS or old == new or not (_plain(old) and _plain(new)):
+            continue
+        lines += [("-", f"{key}: {old}")] if old is not None else []
+        lines += [("+", f"{key}: {new}")] if new is not None else []
+    if not lines and before.summary != after.summary:
+        lines = [("-", before.summary), ("+", after.summary)]
+    return Difference(tuple(lines[:MAX_LINES]))
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | bool)

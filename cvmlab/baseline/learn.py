@@ -1,0 +1,294 @@
+"""Learning a baseline from known-good evidence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.banks import STRONGEST_FIRST
+from cvmlab.baseline.align import align, pair_leftovers
+from cvmlab.baseline.document import (
+    MAX_DATA,
+    Alternative,
+    Baseline,
+    Policy,
+    RegisterBaseline,
+    Slot,
+    Source,
+)
+from cvmlab.baseline.facts import boot_facts
+from cvmlab.errors import BaselineError
+from cvmlab.eventlog.ima_replay import IMA_REGISTER
+from cvmlab.eventlog.replay import register_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cvmlab.eventlog.model import Event
+    from cvmlab.trust.assess import Assessment
+
+MAX_KEPT: Final = 4 << 20
+"""Most event data kept in one baseline, in bytes."""
+
+PER_MACHINE_KINDS: Final = frozenset({"boot-entry", "boot-order", "partition-table", "machine-identity"})
+"""Kinds whose contents name a disk, a device or the machine itself: they may differ between machines."""
+
+
+def learn_baseline(
+    assessments: Iterable[Assessment], *, name: str = "baseline", tool: str | None = None
+) -> Baseline:
+    """Learn a baseline from one or many good boots.
+
+    Args:
+        assessments: The trust chain of each evidence, in the order in which to align them.
+        name: Name for people.
+        tool: Program and version to record; this one by default.
+
+    Returns:
+        The baseline. What is alike in all boots becomes ``fixed``; what differs between machines and
+        names them becomes ``per-machine``; other differences become ``one-of``, and what only some boots
+        have ``optional``. The IMA set is the union of all files, where every boot handed in its list.
+
+    Raises:
+        BaselineError: No evidence, a broken link in one, no event log, or logs of different register sets.
+    """
+    boots = list(assessments)
+    if not boots:
+        raise BaselineError("there is no evidence to learn from")
+    for boot in boots:
+        _refuse(boot)
+    sets = {boot.log.set for boot in boots if boot.log is not None}
+    if len(sets) != 1:
+        raise BaselineError(
+            "the logs are of different register sets (tpm and cc): learn one baseline for each"
+        )
+    set_ = sets.pop()
+    data: dict[str, bytes] = {}
+    registers = []
+    pinned = [_pinned(boot) for boot in boots]
+    for register in sorted(set.intersection(*(set(banks) for banks in pinned))):
+        if set_ == "tpm" and register == IMA_REGISTER:
+            continue
+        registers.append(_learn_register(boots, pinned, set_, register, data))
+    sources = tuple(_source(boot) for boot in boots)
+    return Baseline(
+        name=name,
+        created=_now(),
+        tool=tool or _tool(),
+        sources=sources,
+        registers=tuple(registers),
+        files=_files(boots),
+        policy=_policy(boots, data, pinned),
+        data=data,
+    )
+
+
+def _tool() -> str:
+    from cvmlab import __version__
+
+    return f"cvmlab {__version__}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _refuse(boot: Assessment) -> None:
+    where = boot.evidence.source
+    broken = [link for link in boot.links if link.status == "broken"]
+    if broken:
+        raise BaselineError(
+            f"{where}: the link {broken[0].name} is broken ({broken[0].why}): "
+            "a baseline is only learned from evidence that holds"
+        )
+    if boot.log is None or not boot.log.events:
+        raise BaselineError(f"{where}: there is no boot event log to learn from")
+
+
+def _source(boot: Assessment) -> Source:
+    unchecked = tuple(link.name for link in boot.links if link.status == "not-checked")
+    public = boot.binding.public
+    return Source(
+        machine=boot.evidence.machine,
+        evidence=boot.evidence.evidence_hash,
+        unchecked=unchecked,
+        learned=_now(),
+        ak_name=public.name.hex() if public is not None else "",
+        ek_spki_sha256=boot.binding.endorsement_spki_sha256,
+    )
+
+
+def _pinned(boot: Assessment) -> dict[int, frozenset[str]]:
+    """Registers to learn and the banks that may be believed of each.
+
+    With quotes these are the quoted registers whose replay matches. Without any, the log is all there
+    is: its registers are learned, and the source records that nothing vouches for them.
+    """
+    log = boot.log
+    if log is None:
+        return {}
+    if boot.quotes.values:
+        found: dict[int, set[str]] = {}
+        for register, bank in boot.replay.matching():
+            found.setdefault(register, set()).add(bank)
+        return {register: frozenset(banks) for register, banks in found.items()}
+    banks = frozenset(bank for bank in log.banks if bank in STRONGEST_FIRST)
+    return {state.register: banks for state in boot.replay.states}
+
+
+def _learn_register(
+    boots: Sequence[Assessment],
+    pinned: Sequence[dict[int, frozenset[str]]],
+    set_: str,
+    register: int,
+    data: dict[str, bytes],
+) -> RegisterBaseline:
+    slots: list[Slot] = []
+    locality = 0
+    for number, boot in enumerate(boots):
+        log = boot.log
+        if log is None:
+            continue
+        if register == 0:
+            locality = log.startup_locality or 0
+        banks = pinned[number][register]
+        events = [event for event in register_events(log, register) if banks & event.digests.keys()]
+        new = [_slot(event, banks, number, data) for event in events]
+        slots = new if number == 0 else _merge(slots, new)
+    total = len(boots)
+    machines = [boot.binding.public.name if boot.binding.public else b"" for boot in boots]
+    return RegisterBaseline(
+        set_, register, tuple(_classify(slot, total, machines) for slot in slots), locality
+    )
+
+
+def _slot(event: Event, banks: frozenset[str], source: int, data: dict[str, bytes]) -> Slot:
+    kept = ""
+    if 0 < len(event.data) <= MAX_DATA and event.digest_check == "covers-data":
+        name = hashlib.sha256(event.data).hexdigest()
+        if name in data or sum(map(len, data.values())) + len(event.data) <= MAX_KEPT:
+            data[name] = event.data
+            kept = name
+    digests = {bank: value for bank, value in event.digests.items() if bank in banks}
+    payload = event.payload
+    alternative = Alternative(digests, payload.summary, kept, (source,))
+    return Slot(
+        "fixed",
+        (alternative,),
+        event.type_name,
+        payload.producer,
+        payload.kind,
+        payload.name,
+        event.phase,
+    )
+
+
+def _key(digests: object, banks: frozenset[str]) -> frozenset[tuple[str, bytes]]:
+    items = digests.items() if isinstance(digests, dict) else ()
+    return frozenset((bank, value) for bank, value in items if bank in banks)
+
+
+def _merge(slots: list[Slot], new: list[Slot]) -> list[Slot]:
+    """Align the events of one more boot with the slots learned so far."""
+    banks = _common_banks(slots, new)
+    if slots and new and not banks:
+        raise BaselineError("the quotes of the boots have no bank in common: quote them in the same bank")
+    allowed = [frozenset(_key(a.digests, banks) for a in slot.alternatives) for slot in slots]
+    keys = [_key(slot.alternatives[0].digests, banks) for slot in new]
+    pairs = align(allowed, keys)
+    done_slots = {slot for slot, _ in pairs}
+    done_events = {event for _, event in pairs}
+    leftovers = pair_leftovers(
+        {i: slot.label for i, slot in enumerate(slots) if i not in done_slots},
+        {j: slot.label for j, slot in enumerate(new) if j not in done_events},
+        pairs,
+    )
+    partner = dict(pairs) | dict(leftovers)
+    merged: list[Slot] = []
+    at = 0
+    for index, slot in enumerate(slots):
+        event = partner.get(index)
+        if event is None:
+            merged.append(slot)
+            continue
+        merged.extend(new[at:event])
+        merged.append(_joined(slot, new[event], banks))
+        at = event + 1
+    merged.extend(new[at:])
+    return merged
+
+
+def _common_banks(slots: Iterable[Slot], new: Iterable[Slot]) -> frozenset[str]:
+    before = {bank for slot in slots for a in slot.alternatives for bank in a.digests}
+    after = {bank for slot in new for a in slot.alternatives for bank in a.digests}
+    return frozenset(before & after)
+
+
+def _joined(slot: Slot, other: Slot, banks: frozenset[str]) -> Slot:
+    addition = other.alternatives[0]
+    alternatives = list(slot.alternatives)
+    for index, alternative in enumerate(alternatives):
+        if _key(alternative.digests, banks) == _key(addition.digests, banks):
+            alternatives[index] = replace(
+                alternative,
+                digests={**addition.digests, **alternative.digests},
+                sources=(*alternative.sources, *addition.sources),
+                data=alternative.data or addition.data,
+            )
+            break
+    else:
+        alternatives.append(addition)
+    return replace(slot, alternatives=tuple(alternatives))
+
+
+def _classify(slot: Slot, total: int, machines: Sequence[bytes]) -> Slot:
+    seen = Counter(source for alternative in slot.alternatives for source in alternative.sources)
+    if len(seen) < total:
+        return replace(slot, slot_class="optional")
+    if len(slot.alternatives) == 1:
+        return slot
+    of_machine: dict[bytes, set[int]] = {}
+    for index, alternative in enumerate(slot.alternatives):
+        for source in alternative.sources:
+            of_machine.setdefault(machines[source], set()).add(index)
+    stable = len(of_machine) > 1 and all(len(found) == 1 for found in of_machine.values())
+    if slot.kind in PER_MACHINE_KINDS and stable and b"" not in of_machine:
+        return replace(slot, slot_class="per-machine")
+    return replace(slot, slot_class="one-of")
+
+
+def _files(boots: Sequence[Assessment]) -> dict[str, frozenset[str]] | None:
+    if any(boot.replay.ima is None for boot in boots):
+        return None
+    found: dict[str, set[str]] = {}
+    for boot in boots:
+        for path, digests in boot_facts(boot).files.items():
+            found.setdefault(path, set()).update(digests)
+    return {path: frozenset(digests) for path, digests in found.items()}
+
+
+def _policy(
+    boots: Sequence[Assessment], data: dict[str, bytes], pinned: Sequence[dict[int, frozenset[str]]]
+) -> Policy:
+    facts = [boot_facts(boot, everything=not boot.quotes.values) for boot in boots]
+    states = {fact.secure_boot for fact in facts}
+    secure_boot = states.pop() if len(states) == 1 else None
+    banks = [frozenset[str]().union(*found.values()) for found in pinned]
+    quoted = all(boot.quotes.values for boot in boots)
+    common = frozenset.intersection(*banks) if quoted else frozenset()
+    levels: dict[str, int] = {}
+    for fact in facts:
+        for component, generation in fact.sbat_level.items():
+            levels[component] = min(levels.get(component, generation), generation)
+    lists = {fact.revocation_list for fact in facts}
+    revocation = hashlib.sha256(lists.pop() or b"").hexdigest() if len(lists) == 1 else ""
+    return Policy(
+        # a rule that Secure Boot must be off would be absurd: off means no rule
+        secure_boot=True if secure_boot else None,
+        required_bank=next((bank for bank in ("sha256", "sha384", "sha512") if bank in common), ""),
+        sbat_level=levels,
+        revocation_list=revocation if revocation in data else "",
+    )

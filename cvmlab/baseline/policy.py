@@ -1,0 +1,201 @@
+"""The rules of a baseline beside its slots: each holds, is broken, or could not be checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from cvmlab.banks import STRONGEST_FIRST
+from cvmlab.errors import ParseError
+from cvmlab.eventlog.producers import decode
+from cvmlab.eventlog.types import EV_EFI_VARIABLE_DRIVER_CONFIG
+from cvmlab.uefi.siglist import SignatureList
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cvmlab.baseline.document import Baseline
+    from cvmlab.baseline.facts import BootFacts
+    from cvmlab.trust.assess import Assessment
+
+PolicyStatus = Literal["holds", "broken", "not-checked"]
+
+_KERNEL_DEBUGGERS: Final = ("kgdboc", "ekgdboc", "kgdbwait", "kgdbdbgp", "kdb")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """One rule.
+
+    Attributes:
+        rule: Name of the rule, as in `Policy`.
+        status: ``holds``, ``broken`` or ``not-checked``.
+        why: One sentence.
+        code: Cause code where it is broken or not checked.
+        register: Register concerned; None for none.
+        event: Event concerned; None for none.
+        detail: More, JSON-able.
+    """
+
+    rule: str
+    status: PolicyStatus
+    why: str
+    code: str = ""
+    register: int | None = None
+    event: int | None = None
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+def check_policy(
+    boot: Assessment, baseline: Baseline, facts: BootFacts, *, known_machine: bool
+) -> tuple[PolicyResult, ...]:
+    """Check every rule of a baseline that is set.
+
+    Args:
+        boot: The trust chain.
+        baseline: The baseline with its policy.
+        facts: What the boot proves.
+        known_machine: True where the machine is one of the baseline's sources.
+    """
+    results: list[PolicyResult] = []
+    policy = baseline.policy
+    if policy.secure_boot is not None:
+        results.append(_secure_boot(facts, wanted=policy.secure_boot))
+    if not policy.debugging:
+        results.extend(_debugging(boot, facts))
+    results.append(_registers(boot, baseline))
+    if policy.required_bank:
+        results.append(_bank(boot, policy.required_bank))
+    if policy.authorities is not None:
+        results.append(_authorities(facts, frozenset(policy.authorities)))
+    if policy.sbat_level:
+        results.append(_sbat(facts, policy.sbat_level))
+    if policy.revocation_list:
+        results.append(_revocations(facts, baseline.data.get(policy.revocation_list)))
+    if policy.pinned_machines:
+        results.append(_pinned(boot, known_machine=known_machine))
+    return tuple(results)
+
+
+def _secure_boot(facts: BootFacts, *, wanted: bool) -> PolicyResult:
+    rule, event = "secure_boot", facts.secure_boot_event
+    if facts.secure_boot is None:
+        return PolicyResult(rule, "not-checked", "no proven event says whether Secure Boot is on")
+    state = "on" if facts.secure_boot else "off"
+    if facts.secure_boot == wanted:
+        return PolicyResult(rule, "holds", f"Secure Boot is {state}", register=7, event=event)
+    code = "secure-boot-disabled" if wanted else "platform-key-changed"
+    why = f"Secure Boot is {state}, the policy needs it {'on' if wanted else 'off'}"
+    return PolicyResult(rule, "broken", why, code, 7, event)
+
+
+def _debugging(boot: Assessment, facts: BootFacts) -> list[PolicyResult]:
+    found = []
+    for index, line in facts.command_lines.items():
+        words = [word for word in line.split() if word.split("=")[0] in _KERNEL_DEBUGGERS]
+        if words:
+            why = f"the kernel command line turns a debugger on: {' '.join(words)}"
+            register = boot.log.events[index].register if boot.log is not None else None
+            found.append(
+                PolicyResult("debugging", "broken", why, "kernel-debugging-enabled", register, index)
+            )
+    for finding in boot.findings:
+        if finding.code == "boot-debugging-enabled" and finding.events:
+            event = finding.events[0]
+            found.append(
+                PolicyResult(
+                    "debugging", "broken", finding.summary, finding.code, finding.registers[0], event
+                )
+            )
+    return found
+
+
+def _registers(boot: Assessment, baseline: Baseline) -> PolicyResult:
+    wanted = baseline.policy.required_registers
+    if wanted is None:
+        wanted = tuple(register.register for register in baseline.registers)
+    quoted = {register for register, _ in boot.quotes.values}
+    missing = [register for register in wanted if register not in quoted]
+    if not missing:
+        return PolicyResult(
+            "required_registers", "holds", "verified quotes cover every register that is needed"
+        )
+    listed = ", ".join(map(str, missing))
+    if not quoted:
+        return PolicyResult("required_registers", "not-checked", "no verified quote covers any register")
+    why = f"no verified quote covers register {listed}, which the baseline needs"
+    return PolicyResult(
+        "required_registers", "not-checked", why, "register-not-quoted", detail={"registers": missing}
+    )
+
+
+def _bank(boot: Assessment, wanted: str) -> PolicyResult:
+    quoted = {bank for _, bank in boot.quotes.values}
+    enough = STRONGEST_FIRST[: STRONGEST_FIRST.index(wanted) + 1] if wanted in STRONGEST_FIRST else (wanted,)
+    if quoted & set(enough):
+        return PolicyResult("required_bank", "holds", f"the quotes cover {', '.join(sorted(quoted))}")
+    if not quoted:
+        return PolicyResult("required_bank", "not-checked", "no verified quote covers any bank")
+    why = f"the quotes cover only {', '.join(sorted(quoted))}; the policy needs {wanted}"
+    return PolicyResult("required_bank", "not-checked", why, "weak-hash-only")
+
+
+def _authorities(facts: BootFacts, allowed: frozenset[str]) -> PolicyResult:
+    for event, digest in facts.authorities.items():
+        if digest not in allowed:
+            why = f"a certificate that the policy does not list vouched for a boot component ({digest[:16]}…)"
+            return PolicyResult("authorities", "broken", why, "boot-loader-authority-changed", 7, event)
+    if not facts.authorities:
+        return PolicyResult("authorities", "not-checked", "no proven event names an authority")
+    return PolicyResult("authorities", "holds", f"{len(facts.authorities)} events name allowed authorities")
+
+
+def _sbat(facts: BootFacts, lowest: Mapping[str, int]) -> PolicyResult:
+    if not facts.sbat_level:
+        return PolicyResult("sbat_level", "not-checked", "no proven event gives an SBAT level")
+    low = [
+        f"{component} {facts.sbat_level.get(component, 0)} < {generation}"
+        for component, generation in lowest.items()
+        if facts.sbat_level.get(component, 0) < generation
+    ]
+    if low:
+        why = f"the SBAT level is below the policy's: {', '.join(low)}"
+        return PolicyResult("sbat_level", "broken", why, "sbat-level-changed", 7, facts.sbat_event)
+    return PolicyResult("sbat_level", "holds", "the SBAT level is not below the policy's")
+
+
+def _revocations(facts: BootFacts, wanted: bytes | None) -> PolicyResult:
+    rule = "revocation_list"
+    if wanted is None:
+        return PolicyResult(rule, "not-checked", "the baseline does not hold the list that its policy names")
+    if facts.revocation_list is None:
+        return PolicyResult(rule, "not-checked", "no proven event gives the revocation list")
+    needed, present = _entries(wanted), _entries(facts.revocation_list)
+    if needed is None or present is None:
+        return PolicyResult(rule, "not-checked", "a revocation list cannot be read")
+    missing = len(needed - present)
+    if missing:
+        why = f"{missing} of the {len(needed)} revocations that the policy needs are missing"
+        code = "revocation-list-rolled-back"
+        return PolicyResult(rule, "broken", why, code, 7, facts.revocation_event, {"missing": missing})
+    return PolicyResult(rule, "holds", f"all {len(needed)} revocations of the policy are present")
+
+
+def _entries(data: bytes) -> frozenset[tuple[str, bytes]] | None:
+    try:
+        payload = decode(EV_EFI_VARIABLE_DRIVER_CONFIG, 7, data, set="tpm", source="dbx", base=0)
+    except ParseError:
+        return None
+    value = payload.value
+    if not isinstance(value, tuple) or not all(isinstance(one, SignatureList) for one in value):
+        return None
+    return frozenset((one.type_name, entry.data) for one in value for entry in one.signatures)
+
+
+def _pinned(boot: Assessment, *, known_machine: bool) -> PolicyResult:
+    if known_machine:
+        return PolicyResult("pinned_machines", "holds", "the machine is one that the baseline names")
+    if not boot.binding.bound:
+        return PolicyResult("pinned_machines", "not-checked", "the machine's key is not bound to it")
+    why = "the machine is none of those that the baseline was learned from"
+    return PolicyResult("pinned_machines", "broken", why, "vm-identity-differs")
