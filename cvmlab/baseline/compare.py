@@ -229,7 +229,7 @@ def _register(
         why = "no verified quote covers it" + ("; the log claims another boot" if rows else "")
         return result("not-quoted", why), rows
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
-        rows = _rows(baseline, pinned, events, banks, machine, "proven")
+        rows = _rows(baseline, pinned, events, banks, machine, "proven" if boot.believed else "unproven")
         if rows:
             return result("differs", f"{len(rows)} events differ from the baseline"), rows
         return result("matches", "every event is one that the baseline allows"), []

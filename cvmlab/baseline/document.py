@@ -49,6 +49,7 @@ class Slot:
         kind: What it is about; a label.
         name: What tells it apart; a label.
         phase: ``before`` or ``after`` the separator.
+        order: Position in boot order, of the event in the boot it was first learned from.
     """
 
     slot_class: SlotClass
@@ -58,6 +59,7 @@ class Slot:
     kind: str
     name: str
     phase: str
+    order: int = 0
 
     @property
     def label(self) -> tuple[str, str, str]:

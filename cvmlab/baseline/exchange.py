@@ -86,6 +86,7 @@ def _register(register: RegisterBaseline) -> dict[str, object]:
                 "phase": slot.phase,
                 "type": slot.type,
                 "producer": slot.producer,
+                "order": slot.order,
                 "allowed": [
                     {
                         "summary": alternative.summary,
@@ -206,7 +207,8 @@ class _Reader:
             name: self.text(item.get(name), f"{place}.{name}")
             for name in ("type", "producer", "kind", "name", "phase")
         }
-        return Slot(slot_class=slot_class, alternatives=allowed, **texts)  # type: ignore[arg-type]
+        order = self.number(item.get("order", 0), f"{place}.order")
+        return Slot(slot_class=slot_class, alternatives=allowed, order=order, **texts)  # type: ignore[arg-type]
 
     def alternative(self, value: object, place: str) -> Alternative:
         item = self.mapping(value, place)

@@ -183,6 +183,7 @@ def _slot(event: Event, banks: frozenset[str], source: int, data: dict[str, byte
         payload.kind,
         payload.name,
         event.phase,
+        event.index,
     )
 
 

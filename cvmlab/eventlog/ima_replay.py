@@ -215,3 +215,31 @@ def boot_aggregate(values: Mapping[int, bytes], bank: str) -> dict[str, bytes]:
         if all(part is not None for part in parts):
             found[label] = digest(bank, b"".join(part for part in parts if part is not None))
     return found
+
+
+def only_boot_aggregate(quoted: Mapping[tuple[int, str], bytes], bank: str, start: bytes) -> frozenset[bytes]:
+    """Return the values of register 10 that a lone ``boot_aggregate`` entry gives.
+
+    Linux extends this one entry even without an IMA policy. It follows from PCR 0–9, so where these are
+    quoted register 10 is explained without a list.
+
+    Args:
+        quoted: (register, bank) to value, from verified quotes.
+        bank: Bank of register 10.
+        start: Value of register 10 before.
+    """
+    found: set[bytes] = set()
+    for algorithm in ("sha256", "sha1", "sha384", "sha512"):
+        known = {register: value for (register, b), value in quoted.items() if b == algorithm}
+        for aggregate in boot_aggregate(known, algorithm).values():
+            # d-ng and n-ng, each behind its length; ima-sig has an empty signature behind them
+            hashed = f"{algorithm}:".encode() + b"\0" + aggregate
+            fields = (
+                len(hashed).to_bytes(4, "little") + hashed + (15).to_bytes(4, "little") + b"boot_aggregate\0"
+            )
+            for data in (fields, fields + bytes(4)):
+                found.add(extend(bank, start, digest(bank, data)))
+                # before Linux 5.8 every bank got the SHA-1 digest, padded
+                padded = digest("sha1", data).ljust(len(start), b"\0")
+                found.add(extend(bank, start, padded))
+    return frozenset(found)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cvmlab.baseline.compare import Comparison, DiffRow, FileRow
+    from cvmlab.eventlog.model import EventLog
 
 _BY_KIND: Final = {
     "secure-boot": "secure-boot-disabled",
@@ -71,17 +72,31 @@ _BY_REGISTER: Final = {
 }
 
 
-def diff_findings(comparison: Comparison) -> list[Finding]:
+def diff_findings(comparison: Comparison, log: EventLog | None) -> list[Finding]:
     """Return one finding for each difference of a comparison, in boot order.
+
+    Args:
+        comparison: The differences.
+        log: The boot's log, for what was started last; None where there is none.
 
     Rows of registers that no verified quote covers, or whose log does not replay, are ``unproven``.
     Registers that differ by value alone, with no log to say why, give findings by the register's purpose.
     """
     rows = comparison.rows
-    unified = any(row.kind == "uki-section" for row in rows) or any(
-        slot.kind == "uki-section" for register in comparison.baseline.registers for slot in register.slots
-    )
-    return [_finding(row, row_code(row, unified=unified)) for row in rows]
+    image = _unified_image(comparison, log)
+    return [_finding(row, row_code(row, unified=image is not None and row.event == image)) for row in rows]
+
+
+def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
+    """The event that started the unified kernel image: the last application with a path before its sections."""
+    slots = (slot for register in comparison.baseline.registers for slot in register.slots)
+    events = log.events if log is not None else ()
+    sections = [event.index for event in events if event.payload.kind == "uki-section"]
+    if not sections and not any(slot.kind == "uki-section" for slot in slots):
+        return None
+    before = sections[0] if sections else len(events)
+    started = [e.index for e in events[:before] if e.payload.kind == "application" and e.payload.name]
+    return started[-1] if started else None
 
 
 def _finding(row: DiffRow, code: str) -> Finding:
@@ -128,7 +143,7 @@ def row_code(row: DiffRow, *, unified: bool) -> str:
 
     Args:
         row: The difference.
-        unified: True where the boot or the baseline starts a unified kernel image.
+        unified: True where the event started the unified kernel image.
     """
     if row.change == "relabelled":
         return "log-event-modified"
@@ -160,8 +175,11 @@ def _revocations(row: DiffRow, unified: bool) -> str:
 def _application(row: DiffRow, unified: bool) -> str:
     path = row.name.replace("\\", "/").lower()
     base = path.rsplit("/", 1)[-1]
-    if unified and (path.startswith("/efi/linux/") or base.endswith(".efi") and row.register == 4):
-        return "boot-loader-changed" if base in _LOADERS else "unified-kernel-image-changed"
+    if unified or path.startswith("/efi/linux/"):
+        return "unified-kernel-image-changed"
+    if not path and row.change == "removed":
+        # without Secure Boot, GRUB starts the kernel itself and the firmware loads no image
+        return "boot-loader-changed"
     if not path or base.startswith(("vmlinuz", "bzimage", "linux")):
         return "kernel-changed"
     if row.change == "added":
@@ -169,17 +187,14 @@ def _application(row: DiffRow, unified: bool) -> str:
     return "boot-loader-changed"
 
 
-_LOADERS: Final = frozenset(
-    {"shimx64.efi", "shimaa64.efi", "grubx64.efi", "grubaa64.efi", "systemd-bootx64.efi"}
-)
-
-
 def _command_line(row: DiffRow, unified: bool) -> str:
     before, after = row.payload_before, row.payload_after
     if before is not None and after is not None:
-        old, new = before.fields.get("words"), after.fields.get("words")
-        if isinstance(old, list) and old == new:
-            return "kernel-changed"
+        # the path of the kernel stands beside the words: where only it differs, the kernel changed
+        for key in ("words", "arguments"):
+            old, new = before.fields.get(key), after.fields.get(key)
+            if isinstance(old, list) and old == new:
+                return "kernel-changed"
     return "kernel-command-line-changed"
 
 

@@ -15,9 +15,8 @@ from cvmlab.trust.replaycheck import ReplayResult, check_replay
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cvmlab.evidence.model import Evidence, VerifierContext
-
     from cvmlab.eventlog.model import Event, EventLog
+    from cvmlab.evidence.model import Evidence, VerifierContext
     from cvmlab.findings import Trust
 
 HARDWARE_FILES = frozenset({"hcl_report.bin", "snp_report.bin", "td_quote.bin", "vcek.pem"})

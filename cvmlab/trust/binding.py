@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cvmlab.evidence.model import CertificateClaim, Evidence, KeyClaim, VerifierContext
-
     from cvmlab.tpm.public import PublicKey, TpmPublic
     from cvmlab.trust.paths import CertificatePath
 

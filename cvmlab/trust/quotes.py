@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cvmlab.evidence.model import Evidence, QuoteClaim, VerifierContext
-
     from cvmlab.tpm.quote import QuoteReport
     from cvmlab.trust.binding import KeyBinding
 

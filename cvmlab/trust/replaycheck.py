@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from cvmlab.banks import digest, extend
 from cvmlab.eventlog.ima import boot_aggregate_entry
-from cvmlab.eventlog.ima_replay import IMA_REGISTER, boot_aggregate, check_entries, match_prefix
+from cvmlab.eventlog.ima_replay import (
+    IMA_REGISTER,
+    boot_aggregate,
+    check_entries,
+    match_prefix,
+    only_boot_aggregate,
+)
 from cvmlab.eventlog.registers import initial_value
 from cvmlab.findings import Finding, Link
 
@@ -18,6 +25,11 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.model import EventLog
 
 ReplayStatus = Literal["matches", "not-replayed", "not-checked"]
+
+
+_PHASE_REGISTER: Final = 11
+# systemd-pcrphase.service(8): the texts that userspace extends into PCR 11, in order
+_PHASES: Final = (b"enter-initrd", b"leave-initrd", b"sysinit", b"ready", b"shutdown", b"final")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ def check_replay(
     best: tuple[ImaList, ImaMatch] | None = None
     for (register, bank), value in sorted(quoted.items()):
         if register == IMA_REGISTER:
-            state, match = _ima_state(log, lists, replayed, bank, value)
+            state, match = _ima_state(log, lists, replayed, bank, value, quoted)
             if match is not None and (best is None or match[1].count > best[1].count):
                 best = match
         else:
@@ -99,6 +111,7 @@ def check_replay(
     if log is None or not log.events:
         why = "the evidence has no boot event log (eventlog.bin), so nothing says what was started"
         findings.append(Finding("log-missing", "log-replay", why, "tpm", _indices(quoted)))
+    findings.extend(_idle_banks(quoted))
     if best is not None:
         findings.extend(_forged_entries(*best))
     return ReplayResult(
@@ -133,8 +146,21 @@ def _state(
         return RegisterState(log.set, register, bank, value, start, "not-replayed", why)
     if got == value:
         return RegisterState(log.set, register, bank, value, got, "matches", "replay gives the quoted value")
+    if register == _PHASE_REGISTER and (count := _phases(bank, got, value)):
+        names = ", ".join(name.decode() for name in _PHASES[:count])
+        why = f"replay gives the quoted value, after the boot phases that systemd measures ({names})"
+        return RegisterState(log.set, register, bank, value, value, "matches", why)
     why = "replay of the log does not give the quoted value"
     return RegisterState(log.set, register, bank, value, got, "not-replayed", why)
+
+
+def _phases(bank: str, value: bytes, wanted: bytes) -> int:
+    """How many boot phases of systemd lead from one value to the other; 0 where none do."""
+    for count, name in enumerate(_PHASES, 1):
+        value = extend(bank, value, digest(bank, name))
+        if value == wanted:
+            return count
+    return 0
 
 
 def _ima_state(
@@ -143,6 +169,7 @@ def _ima_state(
     replayed: Mapping[str, Mapping[int, bytes]],
     bank: str,
     value: bytes,
+    quoted: Mapping[tuple[int, str], bytes],
 ) -> tuple[RegisterState, tuple[ImaList, ImaMatch] | None]:
     start = replayed.get(bank, {}).get(IMA_REGISTER, bytes(len(value)))
     set_ = log.set if log is not None else "tpm"
@@ -159,6 +186,9 @@ def _ima_state(
             why = f"the IMA list {ima.source} gives the quoted value after entry {match.count} of {len(ima.entries)}"
             state = RegisterState(set_, IMA_REGISTER, bank, value, match.value, "matches", why)
             return state, (ima, match)
+    if not seen and value in only_boot_aggregate(quoted, bank, start):
+        why = "only boot_aggregate was extended, as Linux does without an IMA policy"
+        return RegisterState(set_, IMA_REGISTER, bank, value, value, "matches", why), None
     if not seen:
         why = "it was extended at run time and the evidence has no IMA list"
         return RegisterState(set_, IMA_REGISTER, bank, value, None, "not-checked", why), None
@@ -191,6 +221,8 @@ def _link(
     if not quoted:
         return Link("log-replay", "not-checked", "no verified quote vouches for any register value")
     covered = [state for state in states if state.quoted is not None]
+    if idle := _idle_banks(quoted):
+        return Link("log-replay", "broken", idle[0].summary)
     wrong = sorted({state.register for state in covered if state.status == "not-replayed"})
     if wrong:
         return Link("log-replay", "broken", f"replay of {log.source} does not give the quoted {_pcrs(wrong)}")
@@ -202,6 +234,22 @@ def _link(
     return Link(
         "log-replay", "holds", f"replay gives every quoted value ({_pcrs(_indices(quoted))}; {banks})"
     )
+
+
+def _idle_banks(quoted: Mapping[tuple[int, str], bytes]) -> list[Finding]:
+    """Banks that the firmware did not extend: anyone could write any boot into them.
+
+    An active bank whose PCR 0 to 7 are all zero was left out by firmware or boot loader (CVE-2021-42299).
+    """
+    found = []
+    for bank in sorted({bank for _, bank in quoted}):
+        values = [value for (register, b), value in quoted.items() if b == bank and register <= 7]
+        if values and not any(any(value) for value in values):
+            why = (
+                f"the firmware extended nothing into the bank {bank}: its registers prove nothing of the boot"
+            )
+            found.append(Finding("bank-not-extended", "log-replay", why, "tpm", tuple(range(8))))
+    return found
 
 
 def _indices(quoted: Mapping[tuple[int, str], bytes]) -> tuple[int, ...]:

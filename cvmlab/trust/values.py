@@ -16,10 +16,9 @@ from cvmlab.tpm.quote import pcr_digest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cvmlab.evidence.model import Evidence
-
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
+    from cvmlab.evidence.model import Evidence
     from cvmlab.tpm.attest import Attest
 
 Values = dict[str, dict[int, bytes]]

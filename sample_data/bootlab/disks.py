@@ -116,10 +116,28 @@ def make_disk(path: Path, tree: Tree, root: Path | None = None, extra_partition:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate((ESP_MIB + root_mib + 24) << 20)
-    words: list[object] = ["-U", DISK_GUID, "-n", f"1:2048:+{ESP_MIB - 2}M", "-t", "1:EF00", "-u", f"1:{ESP_GUID}"]
+    words: list[object] = [
+        "-U",
+        DISK_GUID,
+        "-n",
+        f"1:2048:+{ESP_MIB - 2}M",
+        "-t",
+        "1:EF00",
+        "-u",
+        f"1:{ESP_GUID}",
+    ]
     words += ["-c", "1:EFI system"]
     if root:
-        words += ["-n", f"2:{ESP_MIB * 2048}:+{root_mib}M", "-t", "2:8304", "-u", f"2:{ROOT_GUID}", "-c", "2:root"]
+        words += [
+            "-n",
+            f"2:{ESP_MIB * 2048}:+{root_mib}M",
+            "-t",
+            "2:8304",
+            "-u",
+            f"2:{ROOT_GUID}",
+            "-c",
+            "2:root",
+        ]
     if extra_partition:
         words += ["-n", "3:0:+8M", "-t", "3:8300", "-u", f"3:{EXTRA_GUID}", "-c", "3:data"]
     run("sgdisk", *words, path)
@@ -130,7 +148,21 @@ def make_disk(path: Path, tree: Tree, root: Path | None = None, extra_partition:
 
 def _fill(esp: str, tree: Tree) -> None:
     run(
-        "mformat", "-i", esp, "-F", "-T", (ESP_MIB - 2) * 2048, "-h", 64, "-s", 32, "-N", ESP_SERIAL, "-v", "ESP", "::"
+        "mformat",
+        "-i",
+        esp,
+        "-F",
+        "-T",
+        (ESP_MIB - 2) * 2048,
+        "-h",
+        64,
+        "-s",
+        32,
+        "-N",
+        ESP_SERIAL,
+        "-v",
+        "ESP",
+        "::",
     )
     made: set[str] = set()
     for place, source in tree.items():
