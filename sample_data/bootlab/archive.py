@@ -11,7 +11,7 @@ from pathlib import Path
 from settings import DEBS, LAB, TREE, attempt, run
 
 INSTALLED = (
-    "qemu-system-x86", "ovmf", "swtpm", "libtpms0", "tpm2-tools", "systemd-boot-efi", "grub-efi-amd64-bin",
+    "qemu-system-x86", "ovmf", "swtpm", "libtpms0", "tpm2-tools", "systemd-boot-efi", "ima-evm-utils", "openssl",
     "busybox-static",
 )  # fmt: skip
 RECORD = LAB / "components.json"

@@ -9,7 +9,7 @@ apt-get update -q
 apt-get install -y -q --no-install-recommends \
   qemu-system-x86 ipxe-qemu ovmf swtpm swtpm-tools tpm2-tools ima-evm-utils openssl \
   mtools gdisk e2fsprogs mmdebstrap sbsigntool binutils cpio busybox-static \
-  systemd-boot-efi grub-efi-amd64-bin grub-common python3 python3-venv
+  systemd-boot-efi python3 python3-venv
 # The firmware variable editor is not packaged in a usable version.
 [ -d "$LAB/venv" ] || python3 -m venv "$LAB/venv"
 "$LAB/venv/bin/pip" install -q virt-firmware
