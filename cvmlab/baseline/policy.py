@@ -154,7 +154,7 @@ def _sbat(facts: BootFacts, lowest: Mapping[str, int]) -> PolicyResult:
     if not facts.sbat_level:
         return PolicyResult("sbat_level", "not-checked", "no proven event gives an SBAT level")
     low = [
-        f"{component} {facts.sbat_level.get(component, 0)} < {generation}"
+        f"{component} {facts.sbat_level.get(component, 'absent')} instead of {generation}"
         for component, generation in lowest.items()
         if facts.sbat_level.get(component, 0) < generation
     ]

@@ -12,7 +12,7 @@ from cvmlab.explain.reconcile import replay_findings
 from cvmlab.findings import LINKS, Finding, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
     from cvmlab.baseline.compare import Comparison
     from cvmlab.explain.model import Cause, VerdictWord
@@ -34,7 +34,8 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
     """
     baseline = comparison.baseline if comparison is not None else None
     findings = [*boot.findings, *replay_findings(boot, baseline)]
-    baseline_link, found = _baseline_link(boot, comparison)
+    cut = {r for finding in findings if finding.code == "log-truncated" for r in finding.registers}
+    baseline_link, found = _baseline_link(boot, comparison, cut)
     findings += found
     policy_link, found = _policy_link(comparison)
     findings += found
@@ -56,7 +57,11 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
     )
 
 
-def _baseline_link(boot: Assessment, comparison: Comparison | None) -> tuple[Link, list[Finding]]:
+def _baseline_link(
+    boot: Assessment, comparison: Comparison | None, cut: Set[int]
+) -> tuple[Link, list[Finding]]:
+    """Judge the comparison. `cut`: registers whose events a truncated log lacks, which is no deviation."""
+
     def incomplete(why: str) -> tuple[Link, list[Finding]]:
         return Link("baseline", "not-checked", why), [Finding("evidence-incomplete", "baseline", why)]
 
@@ -64,7 +69,11 @@ def _baseline_link(boot: Assessment, comparison: Comparison | None) -> tuple[Lin
         return incomplete("no baseline was given, so nothing says how this machine should boot")
     if not comparison.baseline.pins:
         return incomplete(f"the baseline {comparison.baseline.name} pins nothing, so anything would match it")
-    findings = diff_findings(comparison, boot.log)
+    findings = [
+        finding
+        for finding in diff_findings(comparison, boot.log)
+        if not (finding.trust == "unproven" and not finding.events and cut.intersection(finding.registers))
+    ]
     by_value = value_findings(comparison)
     if boot.log is None or not boot.log.events:
         by_value = _without_log(by_value)
@@ -155,12 +164,20 @@ def _unreadable(boot: Assessment) -> list[Finding]:
 
 
 def _unexplained_links(chain: Iterable[Link], findings: Sequence[Finding]) -> list[Finding]:
-    """A link that does not hold and has no finding yet gets one, so that every doubt has a cause."""
+    """A link that does not hold gets a finding if it has none, so that every doubt has a cause.
+
+    A link that could not be checked because an earlier one does not hold needs none of its own.
+    """
     named = {finding.link for finding in findings if finding.detail.get("severity") != "info"}
-    found = []
+    found: list[Finding] = []
+    explained = False
     for link in chain:
-        if link.status in _FINE or link.name in named:
+        if link.status in _FINE:
             continue
+        if link.name in named or (explained and link.status == "not-checked"):
+            explained = True
+            continue
+        explained = True
         code = "attestation-key-not-bound" if link.name == "key-certificate" else "evidence-incomplete"
         if link.status == "broken":
             code = "log-malformed" if link.name in ("log-replay", "event-data") else code

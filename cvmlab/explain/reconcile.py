@@ -217,7 +217,7 @@ def _baseline_edits(
             [slots[i].alternatives[0].summary for i, _ in changed]
             + [slots[i].alternatives[0].summary for i in missing]
         )
-        if set(missing) & set(done_slots):
+        if sorted(whole) == sorted(digests):
             kind = "reordered"
         orders = tuple(slots[i].order for i in missing)
         yield Edit(register, kind, tuple(concerned), order, what[:500], orders), whole
@@ -287,7 +287,7 @@ def _findings(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_: Seq
     kinds = {edit.change for edit in others}
     another = len(others) > 1 and (len(kinds) > 1 or kinds == {"modified"})
     late = set(open_) and set(open_) <= _USERSPACE
-    if boot.replay.aggregate == "replayed" or (another and not truncated) or (len(open_) > 2 and not late):
+    if boot.replay.aggregate == "replayed" or (another and not truncated) or (len(open_) > 1 and not late):
         found.append(_another_boot(log, boot, others, open_))
         return found
     found.extend(_edit_finding(set_, edit) for edit in others)

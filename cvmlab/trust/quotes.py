@@ -107,7 +107,7 @@ def _check(
 
 def _quote_link(checked: Iterable[CheckedQuote], findings: list[Finding]) -> Link:
     quotes = list(checked)
-    strong = any(quote.signed and quote.report["hash"].status == "holds" for quote in quotes)
+    strong = any(quote.report["hash"].status == "holds" for quote in quotes)
     broken: list[str] = []
     open_: list[str] = []
     for quote in quotes:

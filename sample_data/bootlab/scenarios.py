@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,13 @@ def _no_secure_boot(found: Found) -> Words:
     return ("--set-false", "SecureBootEnable")
 
 
+def _unlogged(register: int) -> str:
+    """Write the words of `tpm2_pcrextend` for an event that no log holds."""
+    event = b"bootlab: an event without a log"
+    digests = (f"{bank}={hashlib.new(bank, event).hexdigest()}" for bank in ("sha1", "sha256", "sha384"))
+    return f"{register}:{','.join(digests)}"
+
+
 def _ima(root: str) -> dict[str, object]:
     return {
         "tree": _tree(cmdline=IMA_CMDLINE, initrd=BUILD / "initrd-debian.img"),
@@ -157,6 +165,19 @@ SCENARIOS: dict[str, Scenario] = {
     "firmware_older": Scenario(
         "The firmware release before the installed one.",
         "firmware package", blamed("firmware-changed"), firmware="firmware_older", needs=("firmware_older",),
+    ),
+    "boot_loader_older": Scenario(
+        "The GRUB release before the present one, signed by Debian as well.",
+        "GRUB package", blamed("boot-loader-changed"), tree=_tree(grub="grub_older"), needs=("grub_older",),
+    ),
+    "partition_added": Scenario(
+        "A further partition on the boot disk.",
+        "partition table: one partition added", blamed("partition-table-changed"), extra_partition=True,
+    ),
+    "extended_after_log": Scenario(
+        "Software in the guest extended register 9 after the boot, and no log tells of it.",
+        "register 9 extended once in every bank before the quote", blamed("registers-extended-after-log"),
+        settings=(f"extend {_unlogged(9)}",),
     ),
     "sdboot_uki": Scenario(
         "systemd-boot and a unified kernel image, both signed with a key of the lab that is in db.",
