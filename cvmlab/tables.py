@@ -103,7 +103,29 @@ DIFF: Final = Table(
     ),
 )
 
-TABLES: Final = (EVENTS, REGISTERS, DIFF)
+IMA: Final = Table(
+    "ima",
+    (
+        Column("index", "int64", "Position in the list, from 0"),
+        Column("offset", "int64", "Offset of the entry in the list, bytes"),
+        Column("register", "int64", "Register index, usually 10"),
+        Column("template", "category", "Template name"),
+        Column("template_hash", "category", "Digest that was extended, hex; zeros for a violation"),
+        Column("hash_algorithm", "category", "Algorithm of the file digest", nullable=True),
+        Column("file_digest", "category", "Digest of the file, hex", nullable=True),
+        Column("path", "object", "Path or event name (claimed, unescaped)"),
+        Column("signed", "bool", "True where the entry carries a file signature, unverified"),
+        Column("violation", "bool", "True where the kernel could not vouch for the file"),
+        Column(
+            "digest_check",
+            "category",
+            "Whether the template hash is the hash of the entry's data",
+            ("covers-data", "mismatch", "unknown"),
+        ),
+    ),
+)
+
+TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA)
 """Every table of the product."""
 
 

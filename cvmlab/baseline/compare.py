@@ -231,7 +231,10 @@ def _register(
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
         rows = _rows(baseline, pinned, events, banks, machine, "proven" if boot.believed else "unproven")
         if rows:
-            return result("differs", f"{len(rows)} events differ from the baseline"), rows
+            return result(
+                "differs",
+                f"{len(rows)} {'event differs' if len(rows) == 1 else 'events differ'} from the baseline",
+            ), rows
         return result("matches", "every event is one that the baseline allows"), []
     if all(quoted[bank].quoted in values[bank] for bank in banks):
         return result("matches", "the quoted value is one that the baseline allows"), []

@@ -274,7 +274,7 @@ def _files(boots: Sequence[Assessment]) -> dict[str, frozenset[str]] | None:
 def _policy(
     boots: Sequence[Assessment], data: dict[str, bytes], pinned: Sequence[dict[int, frozenset[str]]]
 ) -> Policy:
-    facts = [boot_facts(boot, everything=not boot.quotes.values) for boot in boots]
+    facts = [boot_facts(boot, everything=not boot.believed) for boot in boots]
     states = {fact.secure_boot for fact in facts}
     secure_boot = states.pop() if len(states) == 1 else None
     banks = [frozenset[str]().union(*found.values()) for found in pinned]

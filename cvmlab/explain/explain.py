@@ -199,11 +199,7 @@ def _summary(boot: Assessment, verdict: VerdictWord, ranked: Sequence[Cause], ch
     if verdict == "trusted":
         return f"{machine} is trusted: every link of the trust chain holds and the boot matches the baseline."
     primary = next((cause for cause in ranked if cause.primary), None)
-    title = (
-        f"{primary.entry.title[0].lower()}{primary.entry.title[1:]}"
-        if primary is not None
-        else "see the chain"
-    )
+    title = primary.entry.title if primary is not None else "see the trust chain"
     if verdict == "not-trusted":
         return f"{machine} is not trusted: {title}."
     open_ = [link.name for link in chain if link.status == "not-checked"]

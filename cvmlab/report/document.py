@@ -1,0 +1,268 @@
+"""The report of one investigation, as a document: the order in which a person on duty needs it."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.banks import STRONGEST_FIRST
+from cvmlab.baseline.show import diff_block, diff_table
+from cvmlab.view import (
+    Card,
+    Cell,
+    Chain,
+    ChainLink,
+    Details,
+    Diff,
+    Document,
+    Heading,
+    KeyValues,
+    List,
+    Note,
+    Paragraph,
+    Table,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cvmlab.explain.model import Cause, RegisterRow
+    from cvmlab.findings import Finding
+    from cvmlab.report.investigation import Investigation
+    from cvmlab.view import Block, Value
+
+SHOWN_EVENTS: Final = 60
+SHOWN_FINDINGS: Final = 6
+SHOWN_FILES: Final = 20
+
+
+def investigation_document(result: Investigation) -> Document:
+    """Return the report: verdict, cause, evidence, what was not checked, next step, then everything else."""
+    causes = [cause for cause in result.causes if cause.severity != "info"]
+    remarks = [cause for cause in result.causes if cause.severity == "info"]
+    blocks: list[Block] = [Verdict(result.verdict, result.summary)]
+    if causes:
+        blocks.append(_card(result, causes[0]))
+    blocks += _not_checked(result)
+    for cause in causes[1:]:
+        blocks.append(_card(result, cause))
+    blocks += [Heading("Trust chain"), _chain(result)]
+    blocks += _registers(result)
+    if result.comparison is not None and result.comparison.rows:
+        blocks += [Heading("Differences from the baseline"), diff_table(result.comparison)]
+    blocks += _events(result)
+    if remarks:
+        blocks.append(Heading("Remarks"))
+        blocks += [
+            Note("info", finding.summary) for cause in remarks for finding in cause.findings[:SHOWN_FINDINGS]
+        ]
+    blocks += _inputs(result)
+    return Document(
+        title=f"Attestation of {result.evidence.machine}", blocks=tuple(blocks), subtitle=_subtitle(result)
+    )
+
+
+def _subtitle(result: Investigation) -> str:
+    from cvmlab import __version__
+
+    at = result.assessment.at.astimezone(UTC)
+    baseline = result.comparison.baseline.name if result.comparison is not None else "none"
+    return f"Judged for {at:%Y-%m-%d %H:%M} UTC against the baseline {baseline}, cvmlab {__version__}"
+
+
+def _card(result: Investigation, cause: Cause) -> Card:
+    entry = cause.entry
+    kicker = f"{'Primary cause' if cause.primary else 'Also'} · {cause.code} · {cause.link}"
+    blocks: list[Block] = [Paragraph(entry.explanation), KeyValues(_facts(result, cause))]
+    blocks += _decoded(result, cause)
+    blocks.append(KeyValues((("Benign if", entry.benign_if), ("Next step", entry.next_step))))
+    if cause.consequences:
+        items = tuple(_consequence(each) for each in cause.consequences)
+        blocks.append(Details(f"Follows from it: {len(items)} more", (List(items),)))
+    return Card(entry.title, kicker, cause.severity, tuple(blocks), cause.primary)
+
+
+def _facts(result: Investigation, cause: Cause) -> tuple[tuple[str, Value], ...]:
+    facts: list[tuple[str, Value]] = []
+    for number, finding in enumerate(cause.findings[:SHOWN_FINDINGS]):
+        facts.append(("Seen" if number == 0 else "and", Cell(finding.summary)))
+    if len(cause.findings) > SHOWN_FINDINGS:
+        facts.append(("and", f"{len(cause.findings) - SHOWN_FINDINGS} more of this kind"))
+    if cause.registers:
+        facts.append(("Registers", ", ".join(map(str, cause.registers))))
+    if cause.events:
+        facts.append(("Events", _event_places(result, cause.events)))
+    worth = cause.findings[0].trust
+    if cause.claimed:
+        facts.append(("Worth", Cell("claimed", kind="status")))
+    elif cause.link in ("baseline", "event-data"):
+        facts.append(("Worth", Cell(worth, kind="status")))
+    facts.append(("Confidence", f"{cause.confidence:.0%}"))
+    return tuple(facts)
+
+
+def _event_places(result: Investigation, events: Sequence[int]) -> str:
+    log = result.assessment.log
+    parts = []
+    for index in events[:8]:
+        if log is not None and index < len(log.events):
+            parts.append(f"{index} (offset {log.events[index].offset})")
+        else:
+            parts.append(str(index))
+    return ", ".join(parts) + (f" and {len(events) - 8} more" if len(events) > 8 else "")
+
+
+def _decoded(result: Investigation, cause: Cause) -> list[Block]:
+    """The decoded difference of the finding that says most."""
+    if result.comparison is None:
+        return []
+    best = max(
+        cause.findings,
+        key=lambda f: (
+            _lines(f) > 0,
+            f.trust == "proven",
+            f.detail.get("kind") != "grub-command",
+            -_lines(f),
+        ),
+    )
+    row = next(
+        (
+            row
+            for row in result.comparison.rows
+            if (row.event,) == (best.events or (-1,)) and row.register in best.registers
+        ),
+        None,
+    )
+    block = diff_block(row) if row is not None and _lines(best) else None
+    if block is not None:
+        return [block]
+    if cause.code == "runtime-file-unknown":
+        lines = [
+            line
+            for finding in cause.findings[:SHOWN_FILES]
+            for line in ((("-", finding.before),) if finding.before else ())
+            + (("+", f"{finding.detail.get('path')} {finding.after}"),)
+        ]
+        return [Diff("Files outside the baseline", tuple(lines))]  # type: ignore[arg-type]
+    return []
+
+
+def _lines(finding: Finding) -> int:
+    lines = finding.detail.get("difference")
+    return len(lines) if isinstance(lines, list) else 0
+
+
+def _consequence(cause: Cause) -> tuple[str | Cell, ...]:
+    return (f"{cause.entry.title}: ", cause.summary)
+
+
+def _not_checked(result: Investigation) -> list[Block]:
+    open_ = [link for link in result.chain if link.status == "not-checked"]
+    if not open_:
+        return []
+    items = tuple((Cell(link.name), f" — {link.why}") for link in open_)
+    return [Note("warning", "Not checked, and therefore not vouched for:"), List(items)]
+
+
+def _chain(result: Investigation) -> Chain:
+    return Chain(tuple(ChainLink(link.name, link.status, link.why) for link in result.chain))
+
+
+def shown_bank(rows: Sequence[RegisterRow]) -> str:
+    """Return the one bank to show: the strongest that verified quotes cover, else the strongest."""
+    quoted = {row.bank for row in rows if row.quoted}
+    banks = quoted or {row.bank for row in rows}
+    return next((bank for bank in STRONGEST_FIRST if bank in banks), "")
+
+
+def _registers(result: Investigation) -> list[Block]:
+    rows = result.explanation.registers
+    bank = shown_bank(rows)
+    shown = [row for row in rows if row.bank == bank]
+    if not shown:
+        return []
+    table = Table(
+        columns=("register", "status", "quoted", "replayed", "baseline", "why"),
+        rows=tuple(
+            (
+                row.register,
+                Cell(row.status, kind="status"),
+                _digest(row.quoted),
+                _digest(row.replayed),
+                _digest(row.baseline),
+                row.why,
+            )
+            for row in shown
+        ),
+        total=len(rows),
+        caption=f"Registers of the {bank} bank",
+        numeric=frozenset({"register"}),
+    )
+    return [Heading("Registers"), table]
+
+
+def _digest(value: str) -> Value:
+    return Cell(value, kind="digest") if value else None
+
+
+def _events(result: Investigation) -> list[Block]:
+    log = result.assessment.log
+    if log is None or not log.events:
+        return []
+    trust = result.assessment.event_trust
+    marked = {event for cause in result.causes for event in cause.events}
+    events = sorted(log.events, key=lambda event: (event.index not in marked, event.index))[:SHOWN_EVENTS]
+    rows = []
+    for event in sorted(events, key=lambda event: event.index):
+        worth = trust.get(event.index, "unproven")
+        summary = event.payload.summary
+        rows.append(
+            (
+                event.index,
+                event.register if event.register < 64 else Cell("–", kind="muted"),
+                event.type_name,
+                Cell(summary) if worth == "proven" else Cell(summary, kind="claimed"),
+                Cell(event.digest_check, kind="status"),
+                Cell(worth, kind="status"),
+            )
+        )
+    table = Table(
+        columns=("event", "register", "type", "says", "digest check", "trust"),
+        rows=tuple(rows),
+        total=len(log.events),
+        caption=f"Events of {log.source}",
+        numeric=frozenset({"event", "register"}),
+    )
+    return [Heading("Boot events"), Details(f"{len(log.events)} events of {log.source}", (table,))]
+
+
+def _inputs(result: Investigation) -> list[Block]:
+    evidence = result.evidence
+    rows = tuple(
+        (
+            Cell(file.name),
+            file.role,
+            file.size,
+            file.status if file.status == "read" else Cell(f"{file.status}: {file.note}", kind="muted"),
+            Cell(file.sha256, kind="digest") if file.sha256 else None,
+        )
+        for file in evidence.files
+    )
+    table = Table(
+        columns=("file", "taken for", "bytes", "status", "SHA-256"),
+        rows=rows,
+        caption="Files",
+        numeric=frozenset({"bytes"}),
+    )
+    facts: list[tuple[str, Value]] = [
+        ("Source", Cell(evidence.source)),
+        ("Evidence hash", Cell(evidence.evidence_hash, kind="digest")),
+        ("Nonce from", result.context.nonce_source or "nowhere"),
+        ("Key bound by", result.assessment.binding.way or "nothing"),
+    ]
+    if result.comparison is not None:
+        baseline = result.comparison.baseline
+        machines = ", ".join(source.machine for source in baseline.sources[:6])
+        facts.append(("Baseline", f"{baseline.name}, learned {baseline.created} from {machines}"))
+    return [Heading("Inputs"), KeyValues(tuple(facts)), Details(f"{len(rows)} files", (table,))]

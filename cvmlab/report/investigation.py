@@ -1,0 +1,225 @@
+"""One call from evidence to answer: `investigate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvmlab.baseline.compare import compare
+from cvmlab.baseline.document import Baseline, load_baseline
+from cvmlab.baseline.learn import learn_baseline
+from cvmlab.evidence import load_context, load_evidence
+from cvmlab.explain.explain import explain
+from cvmlab.trust.assess import assess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    import pandas as pd
+
+    from cvmlab.baseline.compare import Comparison
+    from cvmlab.evidence import Evidence, VerifierContext
+    from cvmlab.explain.model import Cause, Explanation, VerdictWord
+    from cvmlab.findings import Link
+    from cvmlab.trust.assess import Assessment
+    from cvmlab.view import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Investigation:
+    """The answer for one evidence, with everything it rests on.
+
+    Attributes:
+        assessment: The trust chain up to the event data.
+        comparison: The comparison with the baseline; None where none was given.
+        explanation: Verdict, causes, chain, registers.
+    """
+
+    assessment: Assessment
+    comparison: Comparison | None
+    explanation: Explanation
+
+    @property
+    def evidence(self) -> Evidence:
+        """The claims."""
+        return self.assessment.evidence
+
+    @property
+    def context(self) -> VerifierContext:
+        """What the verifier knew."""
+        return self.assessment.context
+
+    @property
+    def verdict(self) -> VerdictWord:
+        """``trusted``, ``not-trusted`` or ``inconclusive``."""
+        return self.explanation.verdict
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        return self.explanation.summary
+
+    @property
+    def primary(self) -> Cause | None:
+        """The cause that explains the verdict; None where the machine is trusted."""
+        return self.explanation.primary
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """Causes, the primary one first."""
+        return self.explanation.causes
+
+    @property
+    def chain(self) -> tuple[Link, ...]:
+        """The links of the trust chain, in order."""
+        return self.explanation.chain
+
+    def events(self) -> pd.DataFrame:
+        """Return the events table (`cvmlab.tables.EVENTS`) with the trust of each event.
+
+        Returns:
+            One row an event; empty where there is no log.
+        """
+        from cvmlab.tables import EVENTS, make_frame
+
+        log = self.assessment.log
+        if log is None:
+            return make_frame(EVENTS, {})
+        return log.to_frame(self.assessment.event_trust)
+
+    def registers(self) -> pd.DataFrame:
+        """Return the registers table (`cvmlab.tables.REGISTERS`), one row a register and bank."""
+        from cvmlab.report.frames import registers_frame
+
+        return registers_frame(self.explanation.registers)
+
+    def diff(self) -> pd.DataFrame:
+        """Return the diff table (`cvmlab.tables.DIFF`), one row a difference; empty without a baseline."""
+        from cvmlab.tables import DIFF, make_frame
+
+        return self.comparison.to_frame() if self.comparison is not None else make_frame(DIFF, {})
+
+    def to_json(self) -> str:
+        """Return the object of ``cvmlab investigate --json`` (schema ``cvmlab.verdict/1``) as text."""
+        import json
+
+        from cvmlab.report.verdict import verdict_object
+
+        return json.dumps(verdict_object(self), indent=2)
+
+    def document(self) -> Document:
+        """Return the document that every rendering comes from."""
+        from cvmlab.report.document import investigation_document
+
+        return investigation_document(self)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the report as one HTML page, and write it where a path is given.
+
+        The page is self-contained, has no script, reads in light and dark, and prints.
+
+        Raises:
+            EvidenceError: The file cannot be written.
+        """
+        from cvmlab.errors import EvidenceError
+        from cvmlab.view import render_page
+
+        page = render_page(self.document())
+        if path is not None:
+            try:
+                Path(path).write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise EvidenceError(f"{path}: the report cannot be written: {error.strerror}") from error
+        return page
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from cvmlab.view import mimebundle
+
+        return mimebundle(self.document())
+
+    def __repr__(self) -> str:
+        return f"<Investigation of {self.evidence.machine!r}: {self.verdict}>"
+
+
+def investigate(
+    path: str | Path,
+    *,
+    baseline: Baseline | str | Path | None = None,
+    trust_roots: Iterable[str | Path] | str | Path = (),
+    nonce: str | bytes | None = None,
+    enrolled_keys: Iterable[str | Path] | str | Path = (),
+    at: datetime | str | None = None,
+) -> Investigation:
+    """Say whether the evidence of one machine can be trusted, and why not.
+
+    Args:
+        path: Evidence directory, or a zip or tar of one (design, section 10).
+        baseline: A baseline or the path of one; without it the verdict is at best ``inconclusive``.
+        trust_roots: Certificate files of trust roots.
+        nonce: The nonce that was sent, hex or bytes; ``nonce.hex`` beside the evidence otherwise.
+        enrolled_keys: Files of keys that are known to be the machine's.
+        at: Time for which to judge; now by default.
+
+    Raises:
+        EvidenceError: Nothing at `path` can be used, or an option cannot.
+        BaselineError: The baseline cannot be read.
+
+    Example:
+        >>> import cvmlab
+        >>> result = cvmlab.investigate(
+        ...     cvmlab.sample("cmdline_changed"),
+        ...     baseline=cvmlab.sample_baseline(),
+        ...     trust_roots=cvmlab.sample_trust_root(),
+        ... )
+        >>> result.verdict, result.primary.code
+        ('not-trusted', 'kernel-command-line-changed')
+    """
+    known = baseline if isinstance(baseline, Baseline) or baseline is None else load_baseline(baseline)
+    assessment = _assess(path, trust_roots, nonce, enrolled_keys, at)
+    comparison = compare(assessment, known) if known is not None else None
+    return Investigation(assessment, comparison, explain(assessment, comparison))
+
+
+def learn(
+    paths: Iterable[str | Path] | str | Path,
+    *,
+    name: str = "baseline",
+    trust_roots: Iterable[str | Path] | str | Path = (),
+    enrolled_keys: Iterable[str | Path] | str | Path = (),
+    at: datetime | str | None = None,
+) -> Baseline:
+    """Learn a baseline from the evidence of good boots.
+
+    Args:
+        paths: Evidence directories or archives.
+        name: Name of the baseline, for people.
+        trust_roots: Certificate files of trust roots.
+        enrolled_keys: Files of keys that are known to be the machines'.
+        at: Time for which to judge the evidence; now by default.
+
+    Raises:
+        EvidenceError: An evidence cannot be used.
+        BaselineError: An evidence has a broken link or no log.
+    """
+    boots = [_assess(path, trust_roots, None, enrolled_keys, at) for path in _paths(paths)]
+    return learn_baseline(boots, name=name)
+
+
+def _paths(value: Iterable[str | Path] | str | Path) -> list[str | Path]:
+    return [value] if isinstance(value, str | Path) else list(value)
+
+
+def _assess(
+    path: str | Path,
+    trust_roots: Iterable[str | Path] | str | Path,
+    nonce: str | bytes | None,
+    enrolled_keys: Iterable[str | Path] | str | Path,
+    at: datetime | str | None,
+) -> Assessment:
+    evidence = load_evidence(path)
+    context = load_context(
+        path, nonce=nonce, enrolled_keys=_paths(enrolled_keys), trust_roots=_paths(trust_roots), at=at
+    )
+    return assess(evidence, context)

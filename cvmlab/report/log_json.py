@@ -1,0 +1,79 @@
+"""JSON and CSV of one event log: the contracts of ``cvmlab events`` and ``cvmlab replay``."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cvmlab.eventlog.model import EventLog
+    from cvmlab.findings import Problem
+
+EVENTS_SCHEMA: Final = "cvmlab.events/1"
+REGISTERS_SCHEMA: Final = "cvmlab.registers/1"
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def events_object(log: EventLog) -> dict[str, object]:
+    """Return the object of ``cvmlab events --json``."""
+    return {
+        "schema": EVENTS_SCHEMA,
+        "format": log.format,
+        "set": log.set,
+        "banks": list(log.banks),
+        "events": [
+            {
+                "index": event.index,
+                "offset": event.offset,
+                "register": event.register,
+                "type": event.type_name,
+                "digests": {bank: value.hex() for bank, value in event.digests.items()},
+                "digest_check": event.digest_check,
+                "producer": event.payload.producer,
+                "summary": event.payload.summary,
+                "data_sha256": hashlib.sha256(event.data).hexdigest(),
+            }
+            for event in log.events
+        ],
+        "problems": [problem_object(problem) for problem in log.problems],
+    }
+
+
+def registers_object(log: EventLog, bank: str | None = None) -> dict[str, object]:
+    """Return the object of ``cvmlab replay --json``; registers without an event are left out."""
+    replayed = log.replay()
+    return {
+        "schema": REGISTERS_SCHEMA,
+        "set": log.set,
+        "registers": {
+            name: {str(index): value.hex() for index, value in sorted(registers.items())}
+            for name, registers in replayed.items()
+            if bank is None or name == bank
+        },
+        "problems": [problem_object(problem) for problem in log.problems],
+    }
+
+
+def problem_object(problem: Problem) -> dict[str, object]:
+    """Return one problem."""
+    return {"offset": problem.offset, "field": problem.field, "message": problem.message}
+
+
+def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
+    """Write a frame as CSV that a spreadsheet shows as text: nothing in it starts a formula."""
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(frame.columns)
+    for row in frame.itertuples(index=False):
+        writer.writerow([_safe(value) for value in row])
+
+
+def _safe(value: object) -> object:
+    if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unequal to itself
+        return ""
+    if isinstance(value, str):
+        text = value.replace("\0", "\\x00")
+        return f"'{text}" if text.startswith(_FORMULA) else text
+    return value
