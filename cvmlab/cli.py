@@ -56,7 +56,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
-    except Exception as error:  # noqa: BLE001 - the last resort says whose fault it is
+    except Exception as error:
         code = _unexpected(error)
     else:
         code = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvmlab.baseline.compare import Comparison, DiffRow, compare
+from cvmlab.baseline.comparison import Comparison, DiffRow, compare
 from cvmlab.baseline.document import Baseline, load_baseline, save_baseline
 from cvmlab.baseline.learn import learn_baseline
 

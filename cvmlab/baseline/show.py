@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from cvmlab.baseline.compare import Comparison, DiffRow
+    from cvmlab.baseline.comparison import Comparison, DiffRow
     from cvmlab.baseline.document import Baseline, RegisterBaseline
     from cvmlab.view import Block, Value
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cvmlab.eventlog.model import EventLog
     from cvmlab.findings import Trust
+    from cvmlab.view import Block
 
 SHOWN_EVENTS: Final = 60
 """Events shown of a log in a notebook or terminal; the frame has all."""
@@ -63,7 +64,7 @@ def log_view(log: EventLog) -> Document:
         )
         for event in log.events[:SHOWN_EVENTS]
     )
-    blocks = [
+    blocks: list[Block] = [
         Paragraph(
             f"{log.format} log, {len(log.events)} events, banks {', '.join(log.banks) or 'none'}, "
             f"{log.size:,} bytes. A log alone proves nothing: its text counts only under a verified quote."

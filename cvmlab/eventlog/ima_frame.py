@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cvmlab.eventlog.ima import ImaList
+    from cvmlab.view import Block
 
 SHOWN_ENTRIES: Final = 60
 """Entries shown of a list in a notebook or terminal; the frame has all."""
@@ -51,7 +52,7 @@ def ima_view(ima: ImaList) -> Document:
         )
         for entry in ima.entries[:SHOWN_ENTRIES]
     )
-    blocks = (
+    blocks: tuple[Block, ...] = (
         Paragraph("A list alone proves nothing: it counts as far as a quoted register 10 confirms it."),
         *(Note("warning", str(problem)) for problem in ima.problems if problem.fatal),
         Table(

@@ -70,7 +70,10 @@ def _look_alikes(events: Sequence[Event]) -> list[Anomaly]:
         if not event.extends:
             continue
         values = event.digests.values()
-        if event.type != types.EV_SEPARATOR and any(value in _SEPARATOR_DIGESTS for value in values):
+        # firmware may measure four zero bytes as the contents of its root of trust, in register 0
+        crtm = event.type == types.EV_S_CRTM_CONTENTS and event.register == 0
+        closing = event.register <= 7 and any(value in _SEPARATOR_DIGESTS for value in values)
+        if event.type != types.EV_SEPARATOR and closing and not crtm:
             message = f"event {event.index} has the digest of a separator and says it is {event.type_name}"
             found.append(
                 Anomaly("looks-like-separator", event.register, (event.index,), message, "event-data-forged")
@@ -101,7 +104,8 @@ def _separators(events: Sequence[Event]) -> list[Anomaly]:
             )
     for register, indices in by_register.items():
         if len(indices) > 1 and register <= 7:
-            message = f"register {register} is closed {len(indices)} times (events {', '.join(map(str, indices[:8]))})"
+            listed = ", ".join(map(str, indices[:8]))
+            message = f"register {register} is closed {len(indices)} times (events {listed})"
             found.append(
                 Anomaly("separator-duplicated", register, tuple(indices), message, "separator-duplicated")
             )
@@ -114,8 +118,9 @@ def _no_action(events: Sequence[Event]) -> list[Anomaly]:
     for event in events:
         if event.type != types.EV_NO_ACTION:
             continue
-        if any(value.strip(b"\0") for value in event.digests.values()):
-            message = f"event {event.index} is EV_NO_ACTION, which extends nothing, and has a digest that is not zero"
+        # Windows closes its log with an event of no register, which has a digest and extends nothing
+        if event.register <= 23 and any(value.strip(b"\0") for value in event.digests.values()):
+            message = f"event {event.index} is EV_NO_ACTION, which extends nothing, and has a digest"
             found.append(
                 Anomaly("no-action-with-digest", event.register, (event.index,), message, "log-malformed")
             )
@@ -188,7 +193,7 @@ def _secure_boot(events: Sequence[Event], *, complete: bool) -> list[Anomaly]:
                     )
                 if value == b"\x01":
                     enabled = event
-    if enabled is not None and complete and enabled.digest_check == "covers-data":
+    if enabled is not None and complete and closed and enabled.digest_check == "covers-data":
         kinds = {event.payload.kind for event in seven}
         lacking = {"platform-key", "key-exchange-keys", "signature-database"} - kinds
         if lacking:

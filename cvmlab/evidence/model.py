@@ -96,7 +96,7 @@ class CertificateClaim:
 
     @property
     def spki_sha256(self) -> str:
-        """Hex SHA-256 of the certified key's SubjectPublicKeyInfo; empty where the key is of no TPM's kind."""
+        """Hex SHA-256 of the key's SubjectPublicKeyInfo; empty where the key is of no TPM's kind."""
         try:
             return spki_sha256(self.certificate.public_key())  # type: ignore[arg-type]
         except (ValueError, TypeError, AttributeError):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Severity = Literal["info", "low", "medium", "high"]
 Reason = Literal["boot-deviates", "quote-origin", "no-report", "prerequisite"]
 
-SEVERITIES: Final = ("info", "low", "medium", "high")
+SEVERITIES: Final[tuple[Severity, ...]] = ("info", "low", "medium", "high")
 """From harmless to grave."""
 
 

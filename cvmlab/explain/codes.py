@@ -9,7 +9,7 @@ from cvmlab.findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cvmlab.baseline.compare import Comparison, DiffRow, FileRow
+    from cvmlab.baseline.comparison import Comparison, DiffRow, FileRow
     from cvmlab.eventlog.model import EventLog
 
 _BY_KIND: Final = {
@@ -88,7 +88,7 @@ def diff_findings(comparison: Comparison, log: EventLog | None) -> list[Finding]
 
 
 def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
-    """The event that started the unified kernel image: the last application with a path before its sections."""
+    """The event that started the unified kernel image: the last application before its sections."""
     slots = (slot for register in comparison.baseline.registers for slot in register.slots)
     events = log.events if log is not None else ()
     sections = [event.index for event in events if event.payload.kind == "uki-section"]

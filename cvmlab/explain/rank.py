@@ -49,10 +49,11 @@ def _cause(code: str, group: list[Finding], links: Mapping[str, Link]) -> Cause:
     entry = catalogue()[code]
     ordered = sorted(group, key=lambda f: (_broken(f, links) * -1, LINKS.index(f.link), _first(f)))
     first = ordered[0]
-    overrides = [str(f.detail["severity"]) for f in ordered if "severity" in f.detail]
+    given = {f.detail["severity"] for f in ordered if "severity" in f.detail}
+    overrides = [name for name in SEVERITIES if name in given]
     severity = entry.severity
-    if len(overrides) == len(ordered):
-        severity = max(overrides, key=SEVERITIES.index)  # type: ignore[assignment]
+    if all("severity" in f.detail for f in ordered) and overrides:
+        severity = overrides[-1]
     claimed = all(finding.trust == "unproven" for finding in ordered)
     confidences = [float(str(f.detail["confidence"])) for f in ordered if "confidence" in f.detail]
     confidence = max(confidences) if confidences else (0.5 if claimed else 0.95)

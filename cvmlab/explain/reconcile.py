@@ -265,7 +265,7 @@ def _findings(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_: Seq
         registers = tuple(sorted({edit.register for edit in truncated} | set(open_)))
         what = "; ".join(dict.fromkeys(edit.what for edit in truncated if edit.what))
         proof = (
-            f"with what the baseline or the specification puts there ({_short(what)}) replay gives the quoted values"
+            f"with what belongs there ({_short(what)}) replay gives the quoted values"
             if truncated
             else "the file ends inside an event"
         )
@@ -301,17 +301,18 @@ def _short(text: str) -> str:
 
 
 def _edit_finding(set_: str, edit: Edit) -> Finding:
-    sentences = {
-        "removed": f"register {edit.register}: the log lacks {_short(edit.what)!r}; with it, replay gives the quoted value",
-        "inserted": f"register {edit.register}: without {_short(edit.what)!r} replay gives the quoted value",
-        "modified": f"register {edit.register}: {_short(edit.what)!r} is not what was measured there",
-        "reordered": f"register {edit.register}: in another order the events give the quoted value",
-    }
+    what = repr(_short(edit.what))
+    sentence = {
+        "removed": f"the log lacks {what}; with it, replay gives the quoted value",
+        "inserted": f"without {what} replay gives the quoted value",
+        "modified": f"{what} is not what was measured there",
+        "reordered": "in another order the events give the quoted value",
+    }[edit.change]
     detail: Mapping[str, object] = {"order": edit.order, "confidence": 0.95}
     return Finding(
         _CODES[edit.change],
         "log-replay",
-        sentences[edit.change],
+        f"register {edit.register}: {sentence}",
         set_,
         (edit.register,),
         edit.events,
@@ -321,7 +322,8 @@ def _edit_finding(set_: str, edit: Edit) -> Finding:
 
 def _another_boot(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_: Sequence[int]) -> Finding:
     registers = tuple(sorted({edit.register for edit in edits} | set(open_)))
-    why = f"the log {log.source} is not of the boot that was quoted: registers {', '.join(map(str, registers))} disagree"
+    listed = ", ".join(map(str, registers))
+    why = f"the log {log.source} is not of the boot that was quoted: registers {listed} disagree"
     confidence = 0.7
     if boot.replay.aggregate == "replayed":
         why += "; the IMA list's boot_aggregate fits the log and not the quote"
@@ -343,7 +345,7 @@ def _another_boot(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_:
 def _unexplained(log: EventLog, registers: Sequence[int], *, late: bool) -> Finding:
     listed = ", ".join(map(str, registers))
     if late:
-        why = f"register {listed}: something extended it that no log tells of, most likely after the boot log ended"
+        why = f"register {listed}: something extended it that no log tells of, most likely later"
         return Finding(
             "registers-extended-after-log",
             "log-replay",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvmlab.baseline.compare import compare
+from cvmlab.baseline.comparison import compare
 from cvmlab.baseline.document import Baseline, load_baseline
 from cvmlab.baseline.learn import learn_baseline
 from cvmlab.evidence import load_context, load_evidence
-from cvmlab.explain.explain import explain
+from cvmlab.explain.verdict import explain
 from cvmlab.trust.assess import assess
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from cvmlab.baseline.compare import Comparison
+    from cvmlab.baseline.comparison import Comparison
     from cvmlab.evidence import Evidence, VerifierContext
     from cvmlab.explain.model import Cause, Explanation, VerdictWord
     from cvmlab.findings import Link

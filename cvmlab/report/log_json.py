@@ -71,7 +71,7 @@ def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
 
 
 def _safe(value: object) -> object:
-    if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unequal to itself
+    if value is None or value != value:
         return ""
     if isinstance(value, str):
         text = value.replace("\0", "\\x00")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError, ParseError
@@ -14,6 +13,8 @@ from cvmlab.tpm.strict import hex_bytes
 from cvmlab.view import Cell, Document, KeyValues, Note, Paragraph, Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cvmlab.eventlog.model import EventLog
     from cvmlab.tpm.public import PublicKey, TpmPublic
     from cvmlab.tpm.quote import QuoteReport

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cvmlab.eventlog.model import Event, EventLog
-    from cvmlab.evidence.model import Evidence, VerifierContext
+    from cvmlab.evidence.context import VerifierContext
+    from cvmlab.evidence.model import Evidence
     from cvmlab.findings import Trust
 
 HARDWARE_FILES = frozenset({"hcl_report.bin", "snp_report.bin", "td_quote.bin", "vcek.pem"})

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from cvmlab.evidence.model import CertificateClaim, Evidence, KeyClaim, VerifierContext
+    from cvmlab.evidence.context import VerifierContext
+    from cvmlab.evidence.model import CertificateClaim, Evidence, KeyClaim
     from cvmlab.tpm.public import PublicKey, TpmPublic
     from cvmlab.trust.paths import CertificatePath
 

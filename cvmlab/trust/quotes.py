@@ -14,7 +14,8 @@ from cvmlab.trust.values import QuotedValues, quoted_values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cvmlab.evidence.model import Evidence, QuoteClaim, VerifierContext
+    from cvmlab.evidence.context import VerifierContext
+    from cvmlab.evidence.model import Evidence, QuoteClaim
     from cvmlab.tpm.quote import QuoteReport
     from cvmlab.trust.binding import KeyBinding
 

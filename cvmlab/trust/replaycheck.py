@@ -183,7 +183,8 @@ def _ima_state(
         seen = True
         match = match_prefix(ima, bank, {value}, initial=start)
         if match is not None and match.count:
-            why = f"the IMA list {ima.source} gives the quoted value after entry {match.count} of {len(ima.entries)}"
+            entry = f"entry {match.count} of {len(ima.entries)}"
+            why = f"the IMA list {ima.source} gives the quoted value after {entry}"
             state = RegisterState(set_, IMA_REGISTER, bank, value, match.value, "matches", why)
             return state, (ima, match)
     if not seen and value in only_boot_aggregate(quoted, bank, start):

@@ -81,13 +81,13 @@ def quoted_values(attest: Attest, hash_name: str, evidence: Evidence) -> QuotedV
         if not missing:
             contradicted = contradicted or reading.source
     for log in evidence.logs:
-        values = _replayed(log, wanted)
-        if values is None:
+        replayed = _replayed(log, wanted)
+        if replayed is None:
             continue
         origin = f"replay of {log.source}"
-        if _meets(attest, hash_name, values):
-            return QuotedValues(_only(values, wanted), True, origin, contradicted)
-        for ima, with_ima, count in _with_ima(attest, values, evidence):
+        if _meets(attest, hash_name, replayed):
+            return QuotedValues(_only(replayed, wanted), True, origin, contradicted)
+        for ima, with_ima, count in _with_ima(attest, replayed, evidence):
             if _meets(attest, hash_name, with_ima):
                 found = f"{origin} and of {ima.source} up to entry {count}"
                 return QuotedValues(_only(with_ima, wanted), True, found, contradicted)

@@ -68,8 +68,12 @@ def test_bank_without_values_is_left_out():
         f"\ufeff---\r\npcrs:\r\n  sha256:\r\n    0 : 0x{ONE}\r\n\r\n    7 : 0x{TWO}\r\n",
         json.dumps({"sha256": {"0": ONE, "7": "0x" + TWO.upper()}}),
         json.dumps({"sha256": [ONE, *[None] * 6, TWO]}),
-        json.dumps({"schema": "cvmlab.registers/1", "set": "tpm", "registers": {"sha256": {"0": ONE, "7": TWO}}}),
-        json.dumps([{"bank": "sha256", "index": 0, "value": ONE}, {"bank": "SHA256", "index": "7", "value": TWO}]),
+        json.dumps(
+            {"schema": "cvmlab.registers/1", "set": "tpm", "registers": {"sha256": {"0": ONE, "7": TWO}}}
+        ),
+        json.dumps(
+            [{"bank": "sha256", "index": 0, "value": ONE}, {"bank": "SHA256", "index": "7", "value": TWO}]
+        ),
         json.dumps({"pcrs": [{"id": 0, "value": ONE}, {"id": 7, "value": TWO, "events": []}]}),
         json.dumps({"sha256": [{"register": 7, "digest": TWO}, {"pcr": 0, "digest": ONE}]}),
     ],
@@ -113,8 +117,21 @@ def test_kernel_text_of_tpm_1_2(boots):
         (json.dumps({"sha256": {"0": ONE, "7": 17}}), "need a hex string"),
         (json.dumps({"sha256": {"0": ONE}, "md5": {"7": TWO}}), "not a bank"),
         (json.dumps([{"bank": "sha256", "index": 0, "value": ONE}, 7]), "need an object"),
-        (json.dumps([{"bank": "sha256", "index": 0, "value": ONE}, {"bank": [], "index": 7, "value": TWO}]), "no bank"),
-        (json.dumps([{"bank": "sha256", "index": 0, "value": ONE}, {"bank": "sha256", "index": True, "value": TWO}]), "index"),
+        (
+            json.dumps(
+                [{"bank": "sha256", "index": 0, "value": ONE}, {"bank": [], "index": 7, "value": TWO}],
+            ),
+            "no bank",
+        ),
+        (
+            json.dumps(
+                [
+                    {"bank": "sha256", "index": 0, "value": ONE},
+                    {"bank": "sha256", "index": True, "value": TWO},
+                ],
+            ),
+            "index",
+        ),
     ],
 )  # fmt: skip
 def test_wrong_value_is_left_out_and_said(text, words):

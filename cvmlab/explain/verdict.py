@@ -12,12 +12,16 @@ from cvmlab.explain.reconcile import replay_findings
 from cvmlab.findings import LINKS, Finding, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence, Set
+    from collections.abc import Iterable, Sequence
 
-    from cvmlab.baseline.compare import Comparison
+    from cvmlab.baseline.comparison import Comparison
     from cvmlab.explain.model import Cause, VerdictWord
     from cvmlab.trust.assess import Assessment
 
+_COMMON_WORDS: Final = frozenset(
+    {"A", "An", "Another", "Bytes", "Code", "Events", "Evidence", "Firmware", "Kernel", "Nothing", "Test"}
+    | {"The"}
+)
 _FINE: Final = frozenset({"holds", "not-applicable"})
 
 
@@ -58,7 +62,7 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
 
 
 def _baseline_link(
-    boot: Assessment, comparison: Comparison | None, cut: Set[int]
+    boot: Assessment, comparison: Comparison | None, cut: set[int]
 ) -> tuple[Link, list[Finding]]:
     """Judge the comparison. `cut`: registers whose events a truncated log lacks, which is no deviation."""
 
@@ -87,7 +91,7 @@ def _baseline_link(
         more = f" ({len(proven)} differences in all)" if len(proven) > 1 else ""
         return Link("baseline", "broken", f"{first.summary}{more}"), findings
     if serious:
-        why = f"{len(serious)} differences from the baseline {name}, seen only in claims that no quote vouches for"
+        why = f"{len(serious)} differences from the baseline {name}, seen only in unproven claims"
         return Link("baseline", "not-checked", why), findings
     open_ = [register for register in comparison.registers if register.status != "matches"]
     if open_:
@@ -199,11 +203,16 @@ def _summary(boot: Assessment, verdict: VerdictWord, ranked: Sequence[Cause], ch
     if verdict == "trusted":
         return f"{machine} is trusted: every link of the trust chain holds and the boot matches the baseline."
     primary = next((cause for cause in ranked if cause.primary), None)
-    title = primary.entry.title if primary is not None else "see the trust chain"
+    title = _inside(primary.entry.title) if primary is not None else "see the trust chain"
     if verdict == "not-trusted":
         return f"{machine} is not trusted: {title}."
     open_ = [link.name for link in chain if link.status == "not-checked"]
     return f"{machine} cannot be judged: {title}. Not checked: {', '.join(open_)}."
+
+
+def _inside(title: str) -> str:
+    """A title as the end of a sentence: articles lose their capital, names keep it."""
+    return title[0].lower() + title[1:] if title.split(" ", 1)[0] in _COMMON_WORDS else title
 
 
 def _registers(boot: Assessment, comparison: Comparison | None) -> tuple[RegisterRow, ...]:
