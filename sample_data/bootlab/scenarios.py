@@ -205,6 +205,11 @@ SCENARIOS: dict[str, Scenario] = {
         "initrd, root file system, kernel command line (own reference)",
         Expected("trusted", baseline=("debian_ima",)), **_ima("root.ext4"),  # type: ignore[arg-type]
     ),
+    "debian_ima_repeat": Scenario(
+        "The next boot of debian_ima: the same files, measured in another order.",
+        "nothing (a later boot)", Expected("trusted", baseline=("debian_ima",)),
+        **_ima("root.ext4"),  # type: ignore[arg-type]
+    ),
     "debian_ima_tampered": Scenario(
         "As debian_ima, but one program has a byte appended and an unknown program is started.",
         "root file system: /usr/sbin/cron one byte longer, /usr/local/bin/implant added and started by cron's unit",

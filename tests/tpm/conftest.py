@@ -156,7 +156,8 @@ def made(soft_tpm: SoftTpm) -> Mapping[str, Made]:
         soft_tpm("flushcontext", "-t")
         for prefix, form, values in (("quote", "tss", "serialized"), ("plain", "plain", "values")):
             soft_tpm("quote", "-Q", "-c", f"{name}/ctx", "-l", selection, "-q", NONCE.hex(),
-                     "-g", hash_name, "--scheme", scheme, "-m", f"{name}/{prefix}.msg", "-s", f"{name}/{prefix}.sig", "-f", form,
+                     "-g", hash_name, "--scheme", scheme, "-m", f"{name}/{prefix}.msg",
+                     "-s", f"{name}/{prefix}.sig", "-f", form,
                      "-o", f"{name}/{prefix}.pcrs", "-F", values)  # fmt: skip
             soft_tpm("flushcontext", "-t")
         read = {item.name: item.read_bytes() for item in folder.iterdir()}
