@@ -54,7 +54,7 @@ def debian_tree(
     found: Mapping[str, Component],
     *,
     kernel: str = "kernel",
-    grub: str = "grub",
+    grub: str = "grubx64.efi.signed",
     cmdline: str = BASE_CMDLINE,
     initrd: Path | None = None,
     verb: str = "efi",
@@ -64,7 +64,7 @@ def debian_tree(
     Args:
         found: The components by role.
         kernel: The role of the kernel package.
-        grub: The role of the GRUB package.
+        grub: Which of the GRUB package's signed images.
         cmdline: The kernel's command line.
         initrd: Another initial RAM disk than the lab's own.
         verb: See `grub_menu`.
@@ -76,7 +76,7 @@ def debian_tree(
         "EFI/BOOT/BOOTX64.EFI": shim,
         "EFI/BOOT/fbx64.efi": fallback,
         "EFI/debian/shimx64.efi": shim,
-        "EFI/debian/grubx64.efi": found[grub].file("grubx64.efi.signed"),
+        "EFI/debian/grubx64.efi": found["grub"].file(grub),
         "EFI/debian/mmx64.efi": found["shim_helpers"].file("mmx64.efi.signed"),
         "EFI/debian/fbx64.efi": fallback,
         "EFI/debian/BOOTX64.CSV": found["shim_unsigned"].file("BOOTX64.CSV"),

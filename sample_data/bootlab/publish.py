@@ -47,9 +47,8 @@ def _parts(scenario: Scenario, found: dict[str, archive.Component], tools: dict[
         return parts
     for role in BOOT_ROLES:
         parts[role] = _package(found[role])
-    for role, other in (("kernel", "kernel_updated"), ("grub", "grub_older")):
-        if other in scenario.needs:
-            parts[role] = _package(found[other])
+    if "kernel_updated" in scenario.needs:
+        parts["kernel"] = _package(found["kernel_updated"])
     return parts
 
 

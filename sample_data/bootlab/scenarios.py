@@ -166,9 +166,10 @@ SCENARIOS: dict[str, Scenario] = {
         "The firmware release before the installed one.",
         "firmware package", blamed("firmware-changed"), firmware="firmware_older", needs=("firmware_older",),
     ),
-    "boot_loader_older": Scenario(
-        "The GRUB release before the present one, signed by Debian as well.",
-        "GRUB package", blamed("boot-loader-changed"), tree=_tree(grub="grub_older"), needs=("grub_older",),
+    "boot_loader_changed": Scenario(
+        "Another GRUB image that Debian signed (the one for removable media) in the place of GRUB.",
+        "GRUB image: gcdx64.efi instead of grubx64.efi, which runs the menu by another way",
+        blamed("boot-loader-changed"), tree=_tree(grub="gcdx64.efi.signed"),
     ),
     "partition_added": Scenario(
         "A further partition on the boot disk.",

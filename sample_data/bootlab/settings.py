@@ -12,7 +12,7 @@ GUEST = HERE / "guest"
 PUBLISHED = HERE.parent / "boots"
 LAB = Path(os.environ.get("LAB", "/var/tmp/cvmlab-bootlab"))
 ACCELERATOR = os.environ.get("LAB_ACCEL", "tcg")
-TIMEOUT = float(os.environ.get("LAB_TIMEOUT", "900"))
+TIMEOUT = float(os.environ.get("LAB_TIMEOUT", "300"))
 
 DEBS, TREE, BUILD = LAB / "debs", LAB / "tree", LAB / "build"
 RAW, WORK, VARS = LAB / "boots", LAB / "work", LAB / "vars"
