@@ -7,7 +7,7 @@ SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium li
 SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format system clean
+.PHONY: demo test lint format system clean baseline bench
 
 demo: $(VENV)/.demo
 	$(BIN)/cvmlab demo
@@ -55,3 +55,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The sample baseline, learned again from the good sample boots after the lab made new ones.
+baseline: $(VENV)/.demo
+	cd sample_data/boots && ../../$(BIN)/cvmlab baseline learn baseline baseline_repeat baseline_machine_b \
+	  --trust-root trust-root.pem --name sample -o ../baseline.json >/dev/null
+
+# Times and ratios on this machine; nothing is asserted.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py

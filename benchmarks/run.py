@@ -1,0 +1,113 @@
+"""Measure what a person waits for, as times and as ratios to something measured in the same run.
+
+Usage: python benchmarks/run.py [--repeat N]. Nothing here asserts: figures depend on the machine, and the
+ratios say how cvmlab compares with a peer on it. Goals are in the design, section 9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOTS = ROOT / "sample_data" / "boots"
+
+
+def warm(action: Callable[[], object], repeat: int) -> float:
+    """Return the median time of a call in seconds, after three calls that do not count."""
+    for _ in range(3):
+        action()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def cold(command: list[str], repeat: int) -> float:
+    """Return the median time of a new process in seconds."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def processes(repeat: int) -> list[tuple[str, float, str]]:
+    """Cold starts: what the first command of the day costs."""
+    python = sys.executable
+    empty = cold([python, "-c", "pass"], repeat)
+    pandas = cold([python, "-c", "import pandas"], repeat)
+    rows = [("python -c pass", empty, ""), ("import pandas", pandas, "")]
+    imported = cold([python, "-c", "import cvmlab"], repeat)
+    rows.append(("import cvmlab", imported, f"{(imported - empty) * 1e3:.0f} ms more than no import"))
+    investigate = [
+        python, "-m", "cvmlab", "investigate", str(BOOTS / "cmdline_changed"),
+        "--baseline", str(ROOT / "sample_data" / "baseline.json"), "--trust-root", str(BOOTS / "trust-root.pem"),
+    ]  # fmt: skip
+    spent = cold(investigate, repeat)
+    rows.append(("cvmlab investigate, cold", spent, f"{spent / pandas:.2f} x import pandas"))
+    log = BOOTS / "cmdline_changed" / "eventlog.bin"
+    events = cold([python, "-m", "cvmlab", "events", str(log), "--json"], repeat)
+    if peer := shutil.which("tpm2_eventlog"):
+        dumped = cold([peer, str(log)], repeat)
+        rows.append(("tpm2_eventlog, cold", dumped, ""))
+        rows.append(("cvmlab events --json, cold", events, f"{events / dumped:.1f} x tpm2_eventlog"))
+    else:
+        rows.append(("cvmlab events --json, cold", events, "tpm2_eventlog is not installed"))
+    return rows
+
+
+def calls(repeat: int) -> list[tuple[str, float, str]]:
+    """Warm calls inside one process."""
+    import cvmlab
+    from cvmlab.eventlog import framing, read_event_log
+    from cvmlab.tpm.public import parse_public
+    from cvmlab.tpm.quote import check_quote
+
+    folder = BOOTS / "cmdline_changed"
+    data = (folder / "eventlog.bin").read_bytes()
+    size = f"{len(data) / 1e3:.0f} KB"
+    frame = warm(lambda: read_event_log(data).to_frame(), repeat)
+    framed = warm(lambda: framing.frame(data), repeat)
+    log = read_event_log(data)
+    replay = warm(log.replay, repeat)
+    message, signature = (folder / "quote.msg").read_bytes(), (folder / "quote.sig").read_bytes()
+    key = parse_public((folder / "ak.pub").read_bytes(), source="ak.pub")
+    quote = warm(lambda: check_quote(message, signature, key, nonce=None, values=None, source="q"), repeat)
+    baseline = cvmlab.load_baseline(cvmlab.sample_baseline())
+    root = cvmlab.sample_trust_root()
+    whole = warm(lambda: cvmlab.investigate(folder, baseline=baseline, trust_roots=root), repeat)
+    return [
+        (f"log of {size}: framing", framed, f"{framed / frame:.2f} of log to frame"),
+        (f"log of {size}: decoded events frame", frame, "goal 10 ms, later 5 ms"),
+        (f"log of {size}: replay of {len(log.banks)} banks", replay, ""),
+        ("quote check, RSA-2048", quote, "goal 0.1 ms"),
+        ("investigate, warm", whole, f"{whole / frame:.1f} x log to frame"),
+    ]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=15)
+    repeat = parser.parse_args().repeat
+    for title, rows in (("Processes", processes(repeat)), ("Calls", calls(repeat * 3))):
+        print(title)
+        for name, seconds, remark in rows:
+            print(f"  {name:44} {seconds * 1e3:9.2f} ms  {remark}")
+
+
+if __name__ == "__main__":
+    main()
