@@ -1,4 +1,4 @@
-"""Boot components from the distribution's archive: looked up at run time, downloaded, unpacked, never installed."""
+"""Boot components of the distribution's archive: looked up at run time, unpacked, never installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from settings import DEBS, LAB, TREE, attempt, run
 
 INSTALLED = (
-    "qemu-system-x86", "ovmf", "swtpm", "libtpms0", "tpm2-tools", "systemd-boot-efi", "ima-evm-utils", "openssl",
-    "busybox-static",
+    "qemu-system-x86", "ovmf", "swtpm", "libtpms0", "tpm2-tools", "systemd-boot-efi", "ima-evm-utils",
+    "openssl", "busybox-static",
 )  # fmt: skip
 RECORD = LAB / "components.json"
 

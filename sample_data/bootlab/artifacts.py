@@ -1,4 +1,4 @@
-"""What the lab builds itself: keys, initial RAM disks, unified kernel images, a small Debian root file system."""
+"""What the lab builds itself: keys, initial RAM disks, unified kernel images, a Debian root file system."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def make_uki(out: Path, kernel: Path, release: str, initrd: Path, cmdline: str) 
 
 
 def make_debian_root() -> None:
-    """Build the Debian root file system of the IMA boots, and the copy in which two files were tampered with."""
+    """Build the Debian root file system of the IMA boots, and the copy with two files tampered with."""
     root = LAB / "debian-root"
     if not (root / "etc/debian_version").exists():
         run(

@@ -1,4 +1,4 @@
-"""The boot lab's command: `lab.py fetch|build|boot|derive|verify|publish|all`; each step skips what is done."""
+"""The boot lab's command: fetch, build, boot, derive, verify, publish, or all; what is done is skipped."""
 
 from __future__ import annotations
 

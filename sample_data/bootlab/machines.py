@@ -48,7 +48,8 @@ def _authority() -> Path:
     """Write the configuration of swtpm's local certificate authority; its keys are made at first use."""
     CA.mkdir(parents=True, exist_ok=True)
     (CA / "authority.conf").write_text(
-        f"statedir = {CA}\nsigningkey = {CA}/signkey.pem\nissuercert = {ISSUER_CERT}\ncertserial = {CA}/certserial\n"
+        f"statedir = {CA}\nsigningkey = {CA}/signkey.pem\n"
+        f"issuercert = {ISSUER_CERT}\ncertserial = {CA}/certserial\n"
     )
     (CA / "authority.options").write_text(
         "--platform-manufacturer cvmlab\n--platform-version 1\n--platform-model bootlab\n"
@@ -75,7 +76,8 @@ def make_tpm(machine: Machine) -> None:
     machine.state.mkdir(parents=True, exist_ok=True)
     words: list[object] = [
         "--tpmstate", machine.state, "--create-ek-cert", "--create-platform-cert", "--overwrite",
-        "--config", _authority(), "--vmid", f"bootlab-{machine.name}", "--logfile", machine.state / "setup.log",
+        "--config", _authority(), "--vmid", f"bootlab-{machine.name}",
+        "--logfile", machine.state / "setup.log",
     ]  # fmt: skip
     if machine.tpm == "2.0":
         words += ["--tpm2", "--pcr-banks", machine.banks, "--lock-nvram"]

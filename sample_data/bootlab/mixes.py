@@ -15,9 +15,9 @@ from settings import RAW
 SOURCE = "baseline"
 OTHER_MACHINE = "bank_sha256_only"
 TAKEN = (
-    "eventlog.bin", "pcrs.yaml", "quote.msg", "quote.sig", "quote.pcrs", "ak.pub", "ak.pem", "ak.name", "ek.pub",
-    "ek.pem", "ek_rsa.crt.der", "nonce.hex", "clock.yaml", "cmdline.txt", "credential_activation.json",
-    "ima_ascii.log", "ima_binary.bin",
+    "eventlog.bin", "pcrs.yaml", "quote.msg", "quote.sig", "quote.pcrs", "ak.pub", "ak.pem", "ak.name",
+    "ek.pub", "ek.pem", "ek_rsa.crt.der", "nonce.hex", "clock.yaml", "cmdline.txt",
+    "credential_activation.json", "ima_ascii.log", "ima_binary.bin",
 )  # fmt: skip
 DIGEST_SIZES = {0x4: 20, 0xB: 32, 0xC: 48, 0xD: 64}
 TRUNCATED_EVENTS = 8

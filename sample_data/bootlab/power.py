@@ -1,4 +1,4 @@
-"""One boot: start the TPM and the machine, answer the guest over its second serial port, store the evidence."""
+"""One boot: start the TPM and the machine, answer the guest on its second serial port, keep the evidence."""
 
 from __future__ import annotations
 

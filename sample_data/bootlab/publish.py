@@ -135,37 +135,14 @@ def _archive_hosts() -> set[str]:
 
 
 def _readme(names: list[str]) -> str:
-    lines = [
-        "# Sample boots",
-        "",
-        "Each folder is the evidence of one boot: an evidence directory that `cvmlab investigate` reads. The boots",
-        "ran in the project's own lab (`../bootlab/`): QEMU, OVMF, swtpm as virtual TPM, Debian's signed shim, GRUB",
-        "and kernels. The `mix_` folders are files of such boots put together or edited; no machine sent them.",
-        "",
-        "| folder | what | verdict |",
-        "|---|---|---|",
-    ]
+    lines = ["| folder | what | verdict |", "|---|---|---|"]
     for name in names:
         item = SCENARIOS.get(name) or MIXES[name]
         verdict = item.expected.verdict
         lines.append(
             f"| {name} | {item.what} | {verdict if isinstance(verdict, str) else ' or '.join(verdict)} |"
         )
-    lines += [
-        "",
-        "`trust-root.pem` is the root of the authority that certified the machines' TPMs; a verifier passes it with",
-        "`--trust-root`. `expected.json` says what the product must answer: `verdict` (one, or any of a list),",
-        "`primary` (the primary cause is one of these), `any` (one of these is among the causes), `baseline` (the",
-        "folders to learn the baseline from; by default baseline, baseline_repeat and baseline_machine_b).",
-        "",
-        "In each folder, beside the evidence: `nonce.hex` and `credential_activation.json` are the verifier's own",
-        "files. `origin.json` says how the boot was made, with which packages, and how the lab's checks with",
-        "tpm2-tools, evmctl and openssl turned out; it is not evidence. `pcrs.yaml` was read after the quote, so",
-        "register 10 may have moved on where files are measured. `ima_*` is the kernel's list; without a policy it",
-        "has only the boot aggregate.",
-        "",
-    ]
-    return "\n".join(lines)
+    return (HERE / "boots-readme.md").read_text().replace("{table}", "\n".join(lines))
 
 
 def publish_all() -> list[str]:

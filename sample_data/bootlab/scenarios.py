@@ -146,7 +146,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "initrd_tampered": Scenario(
         "An initial RAM disk to which a script was added that runs at boot.",
-        "initrd: one script added", blamed("initrd-changed"), tree=_tree(initrd=BUILD / "initrd-tampered.img"),
+        "initrd: one script added", blamed("initrd-changed"),
+        tree=_tree(initrd=BUILD / "initrd-tampered.img"),
     ),
     "dbx_updated": Scenario(
         "The hash of the GRUB release before this one added to the list of forbidden images.",
@@ -213,7 +214,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "debian_ima_tampered": Scenario(
         "As debian_ima, but one program has a byte appended and an unknown program is started.",
-        "root file system: /usr/sbin/cron one byte longer, /usr/local/bin/implant added and started by cron's unit",
+        "root file system: /usr/sbin/cron one byte longer, /usr/local/bin/implant started by cron's unit",
         blamed("runtime-file-unknown", baseline=("debian_ima",)),
         **_ima("root-tampered.ext4"),  # type: ignore[arg-type]
     ),
@@ -225,6 +226,7 @@ SCENARIOS: dict[str, Scenario] = {
     "stock_linux_cmd_sboff": Scenario(
         "Debian's plain `linux` command with Secure Boot off enters the kernel without its EFI stub: no log.",
         "GRUB's menu uses linux/initrd instead of linuxefi/initrdefi; variable SecureBootEnable = 0",
-        Expected(("not-trusted", "inconclusive"), any=("log-missing",)), tree=_tree(verb=""), edits=_no_secure_boot,
+        Expected(("not-trusted", "inconclusive"), any=("log-missing",)), tree=_tree(verb=""),
+        edits=_no_secure_boot,
     ),
 }  # fmt: skip

@@ -31,7 +31,7 @@ ESP_UUID = "5A3E-91D7"
 BASE_CMDLINE = "root=/dev/vda2 ro console=tty0 console=ttyS0,115200n8 audit=1 quiet"
 IMA_CMDLINE = BASE_CMDLINE + " ima_policy=tcb ima_hash=sha256"
 
-# Fixed time stamp of everything that is packed into an archive or a file system, so that a rebuild is identical.
+# Time stamp of everything that is packed into an archive or a file system: a rebuild is identical.
 EPOCH = 1_735_689_600
 
 

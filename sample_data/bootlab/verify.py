@@ -1,4 +1,4 @@
-"""Check every boot with other people's tools: tpm2-tools, evmctl and openssl; nothing of the product is used."""
+"""Check every boot with other tools (tpm2-tools, evmctl, openssl); nothing of the product is used."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _quote(folder: Path, nonce: str) -> tuple[str, Registers]:
 
 
 def _replay(folder: Path, quoted: Registers) -> str:
-    """Compare tpm2_eventlog's replay with quoted registers, and with readings where no quote covers a bank."""
+    """Compare tpm2_eventlog's replay with quoted registers; with readings where no quote covers a bank."""
     log = folder / "eventlog.bin"
     if not log.exists() or not log.stat().st_size:
         return ABSENT
