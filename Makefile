@@ -7,7 +7,7 @@ SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium li
 SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format system clean baseline bench
+.PHONY: demo test lint format system clean baseline bench docs
 
 demo: $(VENV)/.demo
 	$(BIN)/cvmlab demo
@@ -64,3 +64,7 @@ baseline: $(VENV)/.demo
 # Times and ratios on this machine; nothing is asserted.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
+
+# Reference pages that are data elsewhere.
+docs: $(VENV)/.demo
+	$(BIN)/python docs/generate.py

@@ -1,0 +1,67 @@
+"""Write the reference pages that are data elsewhere. Run by `make docs`; a test compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cvmlab.explain.catalogue import catalogue
+from cvmlab.tables import TABLES
+
+HERE = Path(__file__).resolve().parent
+
+
+def causes_page() -> str:
+    """Return docs/causes.md."""
+    lines = [
+        "# Causes",
+        "",
+        "Every cause has a stable code. This page is written from the catalogue by `make docs`.",
+        "",
+    ]
+    for entry in catalogue().values():
+        lines += [
+            f"## {entry.code}",
+            "",
+            f"**{entry.title}** · {entry.reason} · {entry.severity}",
+            "",
+            entry.explanation,
+            "",
+            f"- Benign if: {entry.benign_if}",
+            f"- Next step: {entry.next_step}",
+        ]
+        if entry.consequence_of:
+            lines.append(f"- Can follow from: {', '.join(entry.consequence_of)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def tables_page() -> str:
+    """Return docs/tables.md."""
+    lines = [
+        "# Tables",
+        "",
+        "Columns of every table, written from `cvmlab/tables.py` by `make docs`.",
+        "",
+    ]
+    for table in TABLES:
+        lines += [f"## {table.name}", "", "| column | dtype | meaning | values |", "|---|---|---|---|"]
+        for column in table.columns:
+            values = ", ".join(f"`{value}`" for value in column.values)
+            if column.nullable:
+                values += "; may be absent" if values else "may be absent"
+            lines.append(f"| `{column.name}` | {column.dtype} | {column.meaning} | {values} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"causes.md": causes_page, "tables.md": tables_page}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
