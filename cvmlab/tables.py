@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,19 +143,38 @@ def make_frame(table: Table, columns: dict[str, list[object]]) -> pd.DataFrame:
         table: The schema.
         columns: Column name to values; a nullable column may be left out.
     """
+    import numpy as np
     import pandas as pd
 
     size = len(next(iter(columns.values()), []))
-    data = {}
+    data: dict[str, object] = {}
     for column in table.columns:
         values = columns.get(column.name)
         if values is None:
             values = list(empty_column(column, size))
         if column.dtype == "category":
-            data[column.name] = pd.Series(pd.Categorical(values))
+            data[column.name] = _categorical(column, values)
         else:
-            data[column.name] = pd.Series(values, dtype=column.dtype)
-    return pd.DataFrame(data, columns=list(table.names))
+            data[column.name] = np.array(values, dtype=column.dtype)
+    return pd.DataFrame(data, columns=list(table.names), copy=False)
+
+
+def _categorical(column: Column, values: list[object]) -> pd.Categorical[Any]:
+    """Factorise here: pandas takes ten times as long for the few rows of one log.
+
+    Raises:
+        ValueError: A value is outside the column's vocabulary.
+    """
+    import numpy as np
+    import pandas as pd
+
+    known: dict[object, int] = {value: code for code, value in enumerate(column.values)}
+    codes = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
+    if column.values and len(known) > len(column.values):
+        odd = ", ".join(repr(value) for value in [*known][len(column.values) :][:5])
+        raise ValueError(f"column {column.name} has values outside its vocabulary: {odd}")
+    categories = pd.Index([*known], dtype=object)
+    return pd.Categorical.from_codes(np.array(codes, dtype=np.int32), dtype=pd.CategoricalDtype(categories))
 
 
 def check(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
