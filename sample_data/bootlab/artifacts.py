@@ -196,9 +196,6 @@ def build(found: dict[str, Component]) -> None:
     make_uki(
         BUILD / "uki-cmdline.efi", image, release, initrd, UKI_CMDLINE + " mitigations=off lockdown=none"
     )
-    if "kernel_updated" in found:
-        image, release = kernel_image(found["kernel_updated"])
-        make_uki(BUILD / "uki-kernel.efi", image, release, initrd, UKI_CMDLINE)
     sign(SYSTEMD_BOOT, BUILD / "systemd-boot.efi")
     make_debian_root()
     print(f"built in {BUILD.name}: " + ", ".join(sorted(path.name for path in BUILD.iterdir())))

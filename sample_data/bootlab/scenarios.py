@@ -208,7 +208,7 @@ SCENARIOS: dict[str, Scenario] = {
         Expected("trusted", baseline=("debian_ima",)), **_ima("root.ext4"),  # type: ignore[arg-type]
     ),
     "debian_ima_repeat": Scenario(
-        "The next boot of debian_ima: the same files, measured in another order.",
+        "The next boot of debian_ima: the same files, measured partly in another order.",
         "nothing (a later boot)", Expected("trusted", baseline=("debian_ima",)),
         **_ima("root.ext4"),  # type: ignore[arg-type]
     ),
