@@ -286,13 +286,15 @@ def _findings(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_: Seq
     others = [edit for edit in edits if edit.change != "truncated"]
     kinds = {edit.change for edit in others}
     another = len(others) > 1 and (len(kinds) > 1 or kinds == {"modified"})
-    late = set(open_) and set(open_) <= _USERSPACE
-    if boot.replay.aggregate == "replayed" or (another and not truncated) or (len(open_) > 1 and not late):
+    # the kernel took boot_aggregate when it started: if it fits the log, what differs now came later
+    measured = boot.replay.aggregate == "replayed" and not others and not truncated
+    late = bool(open_) and (measured or set(open_) <= _USERSPACE)
+    if (another and not truncated) or (len(open_) > 1 and not late):
         found.append(_another_boot(log, boot, others, open_))
         return found
     found.extend(_edit_finding(set_, edit) for edit in others)
     if open_:
-        found.append(_unexplained(log, open_, late=bool(late)))
+        found.append(_unexplained(log, open_, late=late, measured=measured))
     return found
 
 
@@ -325,8 +327,8 @@ def _another_boot(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_:
     listed = ", ".join(map(str, registers))
     why = f"the log {log.source} is not of the boot that was quoted: registers {listed} disagree"
     confidence = 0.7
-    if boot.replay.aggregate == "replayed":
-        why += "; the IMA list's boot_aggregate fits the log and not the quote"
+    if boot.replay.aggregate == "quoted":
+        why += "; the IMA list's boot_aggregate fits the quote and not the log"
         confidence = 0.9
     elif edits and not open_:
         why += "; the quoted values are those of the baseline, the log tells of another boot"
@@ -342,17 +344,19 @@ def _another_boot(log: EventLog, boot: Assessment, edits: Sequence[Edit], open_:
     )
 
 
-def _unexplained(log: EventLog, registers: Sequence[int], *, late: bool) -> Finding:
+def _unexplained(log: EventLog, registers: Sequence[int], *, late: bool, measured: bool) -> Finding:
     listed = ", ".join(map(str, registers))
     if late:
-        why = f"register {listed}: something extended it that no log tells of, most likely later"
+        why = f"register {listed}: something extended it that no log tells of"
+        if measured:
+            why += "; the kernel's boot_aggregate still fits the log, so it was after the kernel started"
         return Finding(
             "registers-extended-after-log",
             "log-replay",
             why,
             log.set,
             tuple(registers),
-            detail={"order": log.events[-1].index + 1, "confidence": 0.6},
+            detail={"order": log.events[-1].index + 1, "confidence": 0.9 if measured else 0.6},
         )
     why = f"register {listed}: the log's events do not give the quoted value, and no single edit of it does"
     return Finding(
