@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.errors import ParseError
 from cvmlab.eventlog import types
 from cvmlab.eventlog.model import Invalid, Opaque, Payload
-from cvmlab.eventlog.producers import boot, firmware, grub, linux, platform, secureboot, shim, systemd
+from cvmlab.eventlog.producers import (
+    boot,
+    firmware,
+    grub,
+    linux,
+    platform,
+    secureboot,
+    shim,
+    systemd,
+    windows,
+)
 from cvmlab.eventlog.producers.registry import PRODUCERS, Decoder, EventData, complete
 from cvmlab.eventlog.producers.wording import one_line, summary_hex
 
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODERS", "PRODUCERS", "Decoder", "EventData", "cache_clear", "cache_size", "decode"]
 
-_MODULES: Final = (boot, firmware, grub, linux, platform, secureboot, shim, systemd)
+_MODULES: Final = (boot, firmware, grub, linux, platform, secureboot, shim, systemd, windows)
 
 _REGISTRY: Final = complete()
 DECODERS: Final[Mapping[tuple[int, str], Decoder]] = _REGISTRY[0]

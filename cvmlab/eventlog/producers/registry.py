@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cvmlab.eventlog.model import Payload
 
-PRODUCERS: Final = ("shim", "systemd", "linux", "grub", "firmware")
+PRODUCERS: Final = ("windows", "shim", "systemd", "linux", "grub", "firmware")
 """Who writes events, the most specific first: firmware is last because it writes whatever is left."""
 
 
