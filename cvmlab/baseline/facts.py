@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from cvmlab.eventlog.ima import is_boot_aggregate
+from cvmlab.eventlog.sipa import SipaEvent, modules, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ class BootFacts:
         revocation_event: Index of that event.
         authorities: Event index to hex SHA-256 of the certificate that vouched for an image.
         command_lines: Event index to kernel command line.
+        windows_settings: (event index, setting, value) that Windows' boot measured, in order.
+        windows_unvalidated: (event index, path) of boot modules whose signature was not validated.
         files: IMA: path to ``algorithm:hex`` digests, of entries that the quote covers.
         violations: Paths of IMA violations that the quote covers.
     """
@@ -40,6 +43,8 @@ class BootFacts:
     revocation_event: int | None = None
     authorities: Mapping[int, str] = field(default_factory=dict)
     command_lines: Mapping[int, str] = field(default_factory=dict)
+    windows_settings: tuple[tuple[int, str, object], ...] = ()
+    windows_unvalidated: tuple[tuple[int, str], ...] = ()
     files: Mapping[str, frozenset[str]] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
 
@@ -61,6 +66,8 @@ def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
     revoked: Event | None = None
     authorities: dict[int, str] = {}
     lines: dict[int, str] = {}
+    windows: list[tuple[int, str, object]] = []
+    unvalidated: list[tuple[int, str]] = []
     for event in log.events:
         proven = boot.event_trust.get(event.index) == "proven"
         if not (proven or (everything and event.digest_check == "covers-data")):
@@ -77,6 +84,9 @@ def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
             digest = certificate.get("sha256") if isinstance(certificate, dict) else None
             if isinstance(digest, str):
                 authorities[event.index] = digest
+        elif payload.kind == "windows-boot" and event.register in (12, 13) and _is_tree(payload.value):
+            windows += [(event.index, name, value) for name, value in settings(payload.value)]
+            unvalidated += [(event.index, m.path) for m in modules(payload.value) if m.validated is False]
         elif payload.kind == "kernel-command-line":
             text = payload.fields.get("command_line")
             if isinstance(text, str):
@@ -97,9 +107,15 @@ def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
         revocation_event=revoked.index if revoked is not None else None,
         authorities=authorities,
         command_lines=lines,
+        windows_settings=tuple(windows),
+        windows_unvalidated=tuple(unvalidated),
         files=files,
         violations=violations,
     )
+
+
+def _is_tree(value: object) -> TypeGuard[tuple[SipaEvent, ...]]:
+    return isinstance(value, tuple) and all(isinstance(item, SipaEvent) for item in value)
 
 
 def _files(boot: Assessment) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 PolicyStatus = Literal["holds", "broken", "not-checked"]
 
+_WINDOWS: Final[Mapping[str, tuple[str, str, bool]]] = {
+    # wbcl.h: the value that is a weakness
+    "BOOTDEBUGGING": ("boot-debugging-enabled", "Windows measured that boot debugging is on", True),
+    "OSKERNELDEBUG": ("kernel-debugging-enabled", "Windows measured that kernel debugging is on", True),
+    "HYPERVISOR_DEBUG": (
+        "kernel-debugging-enabled",
+        "Windows measured that hypervisor debugging is on",
+        True,
+    ),
+    "TESTSIGNING": ("test-signing-enabled", "Windows measured that test signing is on", True),
+    "CODEINTEGRITY": ("code-integrity-disabled", "Windows measured that code integrity is off", False),
+}
 _KERNEL_DEBUGGERS: Final = ("kgdboc", "ekgdboc", "kgdbwait", "kgdbdbgp", "kdb")
 
 
@@ -99,6 +111,7 @@ def _debugging(boot: Assessment, facts: BootFacts) -> list[PolicyResult]:
             found.append(
                 PolicyResult("debugging", "broken", why, "kernel-debugging-enabled", register, index)
             )
+    found += _windows(boot, facts)
     for finding in boot.findings:
         if finding.code == "boot-debugging-enabled" and finding.events:
             event = finding.events[0]
@@ -108,6 +121,24 @@ def _debugging(boot: Assessment, facts: BootFacts) -> list[PolicyResult]:
                 )
             )
     return found
+
+
+def _windows(boot: Assessment, facts: BootFacts) -> list[PolicyResult]:
+    """What Windows measured about its own defences. A weak value counts wherever it was measured once."""
+    found: dict[str, PolicyResult] = {}
+    for index, name, value in facts.windows_settings:
+        code, text, weak = _WINDOWS.get(name, ("", "", None))
+        if code and value is weak and name not in found:
+            register = boot.log.events[index].register if boot.log is not None else None
+            found[name] = PolicyResult("debugging", "broken", text, code, register, index)
+    if facts.windows_unvalidated:
+        index, path = facts.windows_unvalidated[0]
+        count = len(facts.windows_unvalidated)
+        why = f"Windows loaded {count} boot modules whose signature was not validated, {path!r} first"
+        register = boot.log.events[index].register if boot.log is not None else None
+        result = PolicyResult("debugging", "broken", why, "unvalidated-module-loaded", register, index)
+        found["IMAGEVALIDATED"] = result
+    return list(found.values())
 
 
 def _registers(boot: Assessment, baseline: Baseline) -> PolicyResult:
