@@ -149,6 +149,14 @@ def events(
     as_json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     parquet: Annotated[Path | None, typer.Option("--parquet", metavar="F", help="Write Parquet.")] = None,
+    table: Annotated[
+        str,
+        typer.Option(
+            "--table",
+            metavar="T",
+            help="For --csv and --parquet: events, registers, variables, signatures, boot_entries, modules.",
+        ),
+    ] = "events",
 ) -> None:
     """Show the events of a log, decoded."""
     read = _read_log(log)
@@ -156,15 +164,17 @@ def events(
         from cvmlab.report.log_json import events_object
 
         _print(events_object(read))
-    elif csv:
-        from cvmlab.report.log_json import write_csv
+    elif csv or parquet is not None:
+        from cvmlab.exchange import write_csv, write_parquet
 
-        write_csv(read.to_frame(), sys.stdout)
-    elif parquet is not None:
         try:
-            read.to_frame().to_parquet(parquet, index=False)
-        except OSError as error:
-            raise CvmlabError(f"{parquet}: cannot be written: {error.strerror}") from error
+            frame = read.table(table)
+        except KeyError as error:
+            raise CvmlabError(str(error.args[0])) from error
+        if csv:
+            write_csv(frame, sys.stdout)
+        if parquet is not None:
+            write_parquet(frame, parquet)
     else:
         from cvmlab.eventlog.frame import log_view
 

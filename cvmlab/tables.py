@@ -125,13 +125,95 @@ IMA: Final = Table(
     ),
 )
 
-TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA)
+_WORTH: Final = ("proven", "digest-only", "unproven")
+_EVENT: Final = Column("event", "int64", "Index of the event in the log")
+_TRUST: Final = Column("trust", "category", "What the event is worth", _WORTH)
+
+VARIABLES: Final = Table(
+    "variables",
+    (
+        _EVENT,
+        Column("register", "int64", "Register index"),
+        Column("variable", "category", "UEFI variable name (claimed, unescaped)"),
+        Column("guid", "category", "Vendor GUID of the variable"),
+        Column("kind", "category", "What the variable is about"),
+        Column("size", "int64", "Size of the variable's data, bytes"),
+        Column("summary", "object", "One line (worth what `trust` says, unescaped)"),
+        Column("data_sha256", "category", "SHA-256 of the event data, hex"),
+        _TRUST,
+    ),
+)
+
+SIGNATURES: Final = Table(
+    "signatures",
+    (
+        _EVENT,
+        Column("register", "int64", "Register index"),
+        Column("variable", "category", "Variable that the entry is in, such as db or dbx"),
+        Column("list", "int64", "Position of the signature list in the variable; -1 for a single entry"),
+        Column("entry", "int64", "Position of the entry in its list"),
+        Column("type", "category", "Kind of entry, such as X509 or SHA256"),
+        Column("owner", "category", "SignatureOwner GUID"),
+        Column("name", "object", "Name that a certificate gives itself (claimed)", nullable=True),
+        Column("subject", "object", "Subject of a certificate", nullable=True),
+        Column("issuer", "object", "Issuer of a certificate", nullable=True),
+        Column("serial", "object", "Serial number of a certificate, hex", nullable=True),
+        Column("not_before", "object", "Start of a certificate's validity, ISO 8601 UTC", nullable=True),
+        Column("not_after", "object", "End of a certificate's validity, ISO 8601 UTC", nullable=True),
+        Column("public_key", "category", "Key of a certificate, such as RSA-2048", nullable=True),
+        Column("sha256", "category", "SHA-256 of the entry's data: of a certificate, its fingerprint; hex"),
+        Column("hash", "category", "The hash that the entry lists, hex", nullable=True),
+        Column("revocation_time", "object", "Time from which signatures are refused", nullable=True),
+        _TRUST,
+    ),
+)
+
+BOOT_ENTRIES: Final = Table(
+    "boot_entries",
+    (
+        _EVENT,
+        Column("variable", "category", "Boot#### variable"),
+        Column("position", "int64", "Place in BootOrder, from 0; -1 where it is not in it"),
+        Column("description", "object", "What a menu shows (unescaped)"),
+        Column("active", "bool", "Whether the boot manager starts it by itself"),
+        Column("hidden", "bool", "Whether menus leave it out"),
+        Column("device_path", "object", "What is started, as UEFI text"),
+        Column("optional_data", "object", "Bytes given to what is started, hex"),
+        _TRUST,
+    ),
+)
+
+MODULES: Final = Table(
+    "modules",
+    (
+        _EVENT,
+        Column("register", "int64", "Register index"),
+        Column("path", "object", "Path as Windows logged it (unescaped)"),
+        Column("size", "int64", "Image size, bytes; -1 where not stated"),
+        Column("algorithm", "category", "Hash algorithm of the Authenticode hash"),
+        Column("authenticode", "category", "Authenticode hash, hex"),
+        Column("issuer", "category", "Issuer of the signer's certificate"),
+        Column("publisher", "category", "Subject of the signer's certificate"),
+        Column("serial", "category", "Serial number of the signer's certificate, hex"),
+        Column("thumbprint", "category", "SHA-1 thumbprint of the signer's certificate, hex"),
+        Column(
+            "validated",
+            "category",
+            "Whether Windows validated the signature",
+            ("yes", "no", "not-stated"),
+        ),
+        Column("svn", "int64", "Security version; -1 where not stated"),
+        _TRUST,
+    ),
+)
+
+TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA, VARIABLES, SIGNATURES, BOOT_ENTRIES, MODULES)
 """Every table of the product."""
 
 
 def empty_column(column: Column, size: int) -> list[None]:
     """Return an all-absent column, for a nullable one that nothing fills."""
-    if not column.nullable:
+    if size and not column.nullable:
         raise ValueError(f"column {column.name} may not be absent")
     return [None] * size
 
@@ -156,7 +238,23 @@ def make_frame(table: Table, columns: dict[str, list[object]]) -> pd.DataFrame:
             data[column.name] = _categorical(column, values)
         else:
             data[column.name] = np.array(values, dtype=column.dtype)
-    return pd.DataFrame(data, columns=list(table.names), copy=False)
+    import cvmlab.accessor  # noqa: F401 - registers df.cvm, which cannot be before pandas is there
+
+    frame = pd.DataFrame(data, columns=list(table.names), copy=False)
+    frame.attrs["cvmlab_table"] = table.name
+    return frame
+
+
+def table_named(name: str) -> Table:
+    """Return a table by name.
+
+    Raises:
+        KeyError: There is none of this name; the message lists those there are.
+    """
+    for table in TABLES:
+        if table.name == name:
+            return table
+    raise KeyError(f"there is no table {name!r}; there are {', '.join(table.name for table in TABLES)}")
 
 
 def _categorical(column: Column, values: list[object]) -> pd.Categorical[Any]:

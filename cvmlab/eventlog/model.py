@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    import pyarrow as pa
 
     from cvmlab.errors import ParseError
     from cvmlab.findings import DigestCheck, Problem, Trust
@@ -152,6 +153,26 @@ class EventLog:
         from cvmlab.eventlog.frame import to_frame
 
         return to_frame(self, trust)
+
+    def table(self, name: str, trust: Mapping[int, Trust] | None = None) -> pd.DataFrame:
+        """Return one table of the log, by the schema of that name in `cvmlab.tables`.
+
+        Args:
+            name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries`` or ``modules``.
+            trust: Trust of each event by index, from an investigation.
+
+        Raises:
+            KeyError: A log has no table of this name.
+        """
+        from cvmlab.eventlog.log_tables import log_table
+
+        return log_table(self, name, trust)
+
+    def to_arrow(self, name: str = "events", trust: Mapping[int, Trust] | None = None) -> pa.Table:
+        """Return one table of the log as an Arrow table; see `table`."""
+        from cvmlab.exchange import to_arrow
+
+        return to_arrow(self.table(name, trust))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from cvmlab.eventlog.frame import log_view

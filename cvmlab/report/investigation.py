@@ -101,6 +101,23 @@ class Investigation:
 
         return self.comparison.to_frame() if self.comparison is not None else make_frame(DIFF, {})
 
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one table of the boot log with the trust of each event: see `EventLog.table`.
+
+        Returns:
+            The frame; empty where there is no log.
+
+        Raises:
+            KeyError: A log has no table of this name.
+        """
+        from cvmlab.eventlog.log_tables import log_table
+        from cvmlab.tables import make_frame, table_named
+
+        log = self.assessment.log
+        if log is None:
+            return make_frame(table_named(name), {})
+        return log_table(log, name, self.assessment.event_trust)
+
     def to_json(self) -> str:
         """Return the object of ``cvmlab investigate --json`` (schema ``cvmlab.verdict/1``) as text."""
         import json

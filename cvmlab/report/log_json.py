@@ -1,20 +1,16 @@
-"""JSON and CSV of one event log: the contracts of ``cvmlab events`` and ``cvmlab replay``."""
+"""JSON of one event log: the contracts of ``cvmlab events`` and ``cvmlab replay``."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cvmlab.eventlog.model import EventLog
     from cvmlab.findings import Problem
 
 EVENTS_SCHEMA: Final = "cvmlab.events/1"
 REGISTERS_SCHEMA: Final = "cvmlab.registers/1"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def events_object(log: EventLog) -> dict[str, object]:
@@ -60,20 +56,3 @@ def registers_object(log: EventLog, bank: str | None = None) -> dict[str, object
 def problem_object(problem: Problem) -> dict[str, object]:
     """Return one problem."""
     return {"offset": problem.offset, "field": problem.field, "message": problem.message}
-
-
-def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
-    """Write a frame as CSV that a spreadsheet shows as text: nothing in it starts a formula."""
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(frame.columns)
-    for row in frame.itertuples(index=False):
-        writer.writerow([_safe(value) for value in row])
-
-
-def _safe(value: object) -> object:
-    if value is None or value != value:
-        return ""
-    if isinstance(value, str):
-        text = value.replace("\0", "\\x00")
-        return f"'{text}" if text.startswith(_FORMULA) else text
-    return value
