@@ -190,7 +190,7 @@ class Anomaly:
             ``looks-like-action``, ``separator-duplicated``, ``separator-missing``, ``separator-error``,
             ``variable-repeated``, ``config-after-separator``, ``no-action-with-digest``,
             ``startup-locality-misplaced``, ``startup-locality-value``, ``uefi-debug-mode``,
-            ``secure-boot-value``, ``secure-boot-without-keys``, ``digest-missing``.
+            ``secure-boot-value``, ``secure-boot-without-keys``, ``secure-boot-without-authority``.
         register: Register index.
         events: Indices of the events concerned.
         message: What is wrong, in one sentence.

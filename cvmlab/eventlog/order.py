@@ -193,10 +193,20 @@ def _secure_boot(events: Sequence[Event], *, complete: bool) -> list[Anomaly]:
                     )
                 if value == b"\x01":
                     enabled = event
-    if enabled is not None and complete and closed and enabled.digest_check == "covers-data":
-        kinds = {event.payload.kind for event in seven}
+    if not complete:
+        return found
+    kinds = {event.payload.kind for event in seven}
+    if variables and not closed and any(event.type == types.EV_SEPARATOR for event in events):
+        last = seven[-1]
+        message = f"register 7 is never closed by a separator; event {last.index} is its last"
+        found.append(Anomaly("separator-missing", 7, (last.index,), message, "log-malformed"))
+    if enabled is not None and closed and enabled.digest_check == "covers-data":
         lacking = {"platform-key", "key-exchange-keys", "signature-database"} - kinds
         if lacking:
             message = f"says Secure Boot is on, and the log has no {', '.join(sorted(lacking))}"
             add("secure-boot-without-keys", enabled, message, "log-malformed")
+        started = any(event.register == 4 and event.payload.kind == "application" for event in events)
+        if started and "authority" not in kinds:
+            message = "says Secure Boot is on, and nothing vouched for the applications that were started"
+            add("secure-boot-without-authority", enabled, message, "log-malformed")
     return found
