@@ -7,7 +7,7 @@ SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium li
 SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format system clean baseline bench docs
+.PHONY: demo test lint format system clean baseline bench docs matrix
 
 demo: $(VENV)/.demo
 	$(BIN)/cvmlab demo
@@ -68,3 +68,12 @@ bench: $(VENV)/.dev
 # Reference pages that are data elsewhere.
 docs: $(VENV)/.demo
 	$(BIN)/python docs/generate.py
+
+# The checks on every supported Python that is here (python3.12, python3.13, or those of pyenv), each in its own place.
+matrix:
+	@for v in 3.11 3.12 3.13; do \
+	  p=$$(command -v python$$v || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$v.*/bin/python$$v 2>/dev/null | tail -1); \
+	  if [ -z "$$p" ]; then echo "python$$v: not here"; continue; fi; \
+	  $$p -m venv .venv-$$v && .venv-$$v/bin/pip install -q -e '.[dev]' && \
+	  echo "python$$v:" && .venv-$$v/bin/pytest -q -m 'not browser' || exit 1; \
+	done
