@@ -287,7 +287,7 @@ class _Reader:
         for name, text in self.mapping(value, "data").items():
             try:
                 data = base64.b64decode(self.text(text, f"data.{name}"), validate=True)
-            except binascii.Error as error:
+            except (binascii.Error, ValueError) as error:
                 raise self.error(f"data.{name}", "not base64") from error
             if len(data) > MAX_DATA or hashlib.sha256(data).hexdigest() != name:
                 raise self.error(f"data.{name}", "is not the data that its name is the SHA-256 of")

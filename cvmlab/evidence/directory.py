@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 
-from cvmlab.errors import EvidenceError, ParseError
+from cvmlab.errors import CvmlabError, EvidenceError, ParseError
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.ima import read_ima
 from cvmlab.evidence.model import (
@@ -254,7 +254,7 @@ class _Reading:
                 try:
                     selections = parse_attest(quote.message, source=quote.source).selections
                     break
-                except (ParseError, ValueError):
+                except CvmlabError:
                     continue
             try:
                 reading = read_registers(data, source=name, selections=selections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.errors import EvidenceError, ParseError
+from cvmlab.errors import CvmlabError, EvidenceError, ParseError
 from cvmlab.tpm.attest import describe_selections, parse_attest
 from cvmlab.tpm.pcrs import read_registers
 from cvmlab.tpm.public import load_public_key, parse_public
@@ -55,7 +55,7 @@ def read_quote(msg: Path, sig: Path, key: Path, *, nonce: str | None, pcrs: Path
         if pcrs is not None:
             try:
                 selections = parse_attest(message, source=msg.name).selections
-            except ParseError:
+            except CvmlabError:
                 selections = None
             values = read_registers(_bytes(pcrs), source=pcrs.name, selections=selections).values
     except ParseError as error:

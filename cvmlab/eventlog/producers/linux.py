@@ -80,27 +80,13 @@ def _efi_stub(event: EventData) -> Payload | None:
 
 @decoder("firmware", types.EV_EVENT_TAG, kind="event-tag")
 def _tagged(event: EventData) -> Payload:
-    # Windows writes one event of nested ones; others hash what they describe, so only a match tells.
+    # Others than Windows hash what they describe, so only a match tells.
     value = parse_tagged(event.cursor())
     tag = f"0x{value.tag:08x}"
     text = any_text(value.data)
     fields: dict[str, object] = {"tag": tag, "size": len(value.data)}
     if text is not None:
         fields["text"] = bounded_name(text)
-    producer = "firmware"
-    relation = "unknown"
-    if _is_windows(event, value.tag):
-        producer, relation = "unknown", "data"
     summary = one_line(f"tagged event {tag}: {text if text is not None else summary_hex(value.data)}")
     candidates = (("data", event.data),)
-    return Payload(producer, "event-tag", tag, summary, value, fields, candidates, relation)
-
-
-def _is_windows(event: EventData, tag: int) -> bool:
-    """Tell Windows' SIPA events (wbcl.h of the Windows SDK): class in bits 16 to 27, PCR 11 to 14."""
-    return (
-        event.set == "tpm"
-        and event.register in (11, 12, 13, 14)
-        and tag >> 28 in (0, 4)
-        and 1 <= (tag >> 16) & 0xFFF <= 0xC
-    )
+    return Payload("firmware", "event-tag", tag, summary, value, fields, candidates)

@@ -26,6 +26,9 @@ _FLAGS: Final = {
 }
 """Settings worth a word in the summary, with the value that is."""
 
+_REGISTERS: Final = frozenset({11, 12, 13, 14, 19, 20})
+"""Registers that Windows measures its own boot into; 19 and 20 after a dynamic launch."""
+
 
 @decoder("windows", types.EV_EVENT_TAG, types.EV_NO_ACTION, kind="windows-boot", relation="data")
 def _sipa(event: EventData) -> Payload | None:
@@ -67,8 +70,9 @@ def _sipa(event: EventData) -> Payload | None:
         summary += f"; then damaged: {error.message}"
         value = Invalid(event.data, error)
     candidates = (("data", event.data),)
+    relation = "data" if event.set == "tpm" and event.register in _REGISTERS else "unknown"
     return Payload(
-        "windows", "windows-boot", bounded_name(name), one_line(summary), value, fields, candidates, "data"
+        "windows", "windows-boot", bounded_name(name), one_line(summary), value, fields, candidates, relation
     )
 
 

@@ -1,0 +1,222 @@
+"""What is fuzzed: one function for each reader of bytes. It may raise only what its reader documents."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvmlab.baseline.exchange import baseline_from_json
+from cvmlab.binary import Cursor
+from cvmlab.errors import BaselineError, ParseError, VerificationError
+from cvmlab.eventlog import read_event_log
+from cvmlab.eventlog.ima import read_ima
+from cvmlab.eventlog.ima_replay import check_entries, modes, prefix_values
+from cvmlab.eventlog.sipa import modules, parse_sipa, settings
+from cvmlab.evidence.directory import read_certificates
+from cvmlab.tpm.attest import parse_attest
+from cvmlab.tpm.clock import parse_clock
+from cvmlab.tpm.credential import parse_credential_activation
+from cvmlab.tpm.pcrs import read_registers
+from cvmlab.tpm.public import load_public_key, parse_public
+from cvmlab.tpm.signature import parse_signature
+from cvmlab.uefi.bootentry import parse_load_option
+from cvmlab.uefi.certificates import read_certificate
+from cvmlab.uefi.devicepath import parse_device_path
+from cvmlab.uefi.gpt import parse_gpt_event
+from cvmlab.uefi.sbat import parse_sbat_level
+from cvmlab.uefi.siglist import parse_signature_lists_tolerant
+from cvmlab.view import render_html, render_markdown, render_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
+
+
+def log(data: bytes) -> None:
+    """A log never raises; its events lie in the input, and it replays and shows."""
+    from cvmlab.eventlog.frame import log_view
+
+    found = read_event_log(data)
+    for event in found.events:
+        assert 0 <= event.offset <= event.data_offset <= event.data_offset + len(event.data) <= len(data)
+    found.replay()
+    for name in ("variables", "signatures", "boot_entries", "modules"):
+        found.table(name)
+    found.to_frame()
+    render_html(log_view(found))
+
+
+def ima(data: bytes) -> None:
+    """A list never raises; every bank replays."""
+    found = read_ima(data)
+    check_entries(found)
+    for bank in ("sha1", "sha256"):
+        for mode in modes(found, bank):
+            for _ in prefix_values(found, bank, mode):
+                pass
+    found.to_frame()
+
+
+def sipa(data: bytes) -> None:
+    tree, _ = parse_sipa(Cursor(data, source="fuzz"))
+    modules(tree)
+    settings(tree)
+
+
+def signature_list(data: bytes) -> None:
+    lists, _ = parse_signature_lists_tolerant(Cursor(data, source="fuzz"))
+    for one in lists:
+        for entry in one.signatures:
+            assert entry.sha256
+            _ = entry.certificate, entry.revocation_time
+
+
+def device_path(data: bytes) -> None:
+    str(parse_device_path(Cursor(data, source="fuzz")))
+
+
+def load_option(data: bytes) -> None:
+    parse_load_option(Cursor(data, source="fuzz"))
+
+
+def gpt(data: bytes) -> None:
+    parse_gpt_event(Cursor(data, source="fuzz"))
+
+
+def sbat(data: bytes) -> None:
+    parse_sbat_level(Cursor(data, source="fuzz"))
+
+
+def certificate(data: bytes) -> None:
+    read_certificate(data)
+    read_certificates(data, source="fuzz")
+
+
+def quote(data: bytes) -> None:
+    parse_attest(data, source="fuzz")
+
+
+def signature(data: bytes) -> None:
+    parse_signature(data, source="fuzz")
+
+
+def public(data: bytes) -> None:
+    assert parse_public(data, source="fuzz").name
+
+
+def key(data: bytes) -> None:
+    load_public_key(data, source="fuzz")
+
+
+def registers(data: bytes) -> None:
+    read_registers(data, source="fuzz")
+
+
+def record(data: bytes) -> None:
+    parse_credential_activation(data, source="fuzz")
+
+
+def clock(data: bytes) -> None:
+    parse_clock(data, source="fuzz")
+
+
+def baseline(data: bytes) -> None:
+    from cvmlab.baseline.show import baseline_view
+
+    found = baseline_from_json(data.decode("utf-8", "replace"), source="fuzz")
+    document = baseline_view(found)
+    render_text(document)
+    render_markdown(document)
+
+
+def evidence(data: bytes) -> None:
+    """An archive of evidence: whatever it holds, it is judged and never trusted."""
+    import cvmlab
+    from cvmlab.errors import EvidenceError
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "evidence.tar"
+        path.write_bytes(data)
+        try:
+            result = cvmlab.investigate(path)
+        except EvidenceError:
+            return
+    assert result.verdict != "trusted"
+    render_html(result.document())
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        log, ima, sipa, signature_list, device_path, load_option, gpt, sbat, certificate, quote, signature,
+        public, key, registers, record, clock, baseline, evidence,
+    )
+}  # fmt: skip
+
+DOCUMENTED = (ParseError, VerificationError, BaselineError)
+"""Errors that a reader may raise for bytes that it refuses."""
+
+
+def run(name: str, data: bytes) -> None:
+    """Run one target; a documented refusal is fine."""
+    try:
+        TARGETS[name](data)
+    except DOCUMENTED:
+        return
+
+
+def seeds(name: str) -> list[bytes]:
+    """Real inputs of a target, from the sample boots."""
+    boot = SAMPLES / "baseline"
+    if name == "evidence":
+        return [_archive(boot)]
+    if name in ("signature-list", "device-path", "load-option", "gpt", "sbat", "certificate", "sipa"):
+        return _parts(name)
+    files = {
+        "log": ["eventlog.bin"],
+        "ima": ["ima_binary.bin", "ima_ascii.log"],
+        "quote": ["quote.msg"],
+        "signature": ["quote.sig"],
+        "public": ["ak.pub", "ek.pub"],
+        "key": ["ak.pem", "ek_rsa.crt.der"],
+        "registers": ["pcrs.yaml"],
+        "record": ["credential_activation.json"],
+        "clock": ["clock.yaml"],
+    }
+    if name == "baseline":
+        return [(SAMPLES.parent / "baseline.json").read_bytes()]
+    return [(boot / file).read_bytes() for file in files[name] if (boot / file).exists()]
+
+
+def _parts(name: str) -> list[bytes]:
+    """Pieces of the sample logs: the data of events of one kind."""
+    kinds = {
+        "signature-list": {"signature-database", "revocation-list", "platform-key"},
+        "load-option": {"boot-entry"},
+        "gpt": {"partition-table"},
+        "sbat": {"sbat-level"},
+        "device-path": {"boot-entry"},
+        "certificate": {"authority"},
+        "sipa": {"windows-boot"},
+    }[name]
+    found = read_event_log(SAMPLES / "baseline" / "eventlog.bin")
+    return [event.data for event in found.events if event.payload.kind in kinds] or [bytes(16)]
+
+
+def _archive(folder: Path) -> bytes:
+    import io
+    import tarfile
+
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name, filter=_plain)
+    return target.getvalue()
+
+
+def _plain(info: object) -> object:
+    for name in ("uid", "gid", "mtime"):
+        setattr(info, name, 0)
+    return info
