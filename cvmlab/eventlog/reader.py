@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import BANK_BY_ALGORITHM
 from cvmlab.errors import EvidenceError
-from cvmlab.eventlog import framing
+from cvmlab.eventlog import framing, framing_codes
 from cvmlab.eventlog.digest_check import check_digest
 from cvmlab.eventlog.model import Event, EventLog
 from cvmlab.eventlog.order import anomalies
@@ -80,7 +80,7 @@ def log_of(frames: Frames, data: bytes, source: str, set_: str | None) -> EventL
     banks = _banks(frames, events)
     return EventLog(
         source=source,
-        format=framing.FORMAT_NAMES[frames.formats[0]],
+        format=framing_codes.FORMAT_NAMES[frames.formats[0]],
         set=set_,
         banks=banks,
         events=tuple(events),
@@ -118,15 +118,15 @@ def _event(
 def _problems(frames: Frames, source: str) -> list[Problem]:
     found: list[Problem] = []
     for _, offset, code, need, have in zip(*frames.errors, strict=True):
-        field, reason = framing.ERRORS[code]
+        field, reason = framing_codes.ERRORS[code]
         message = f"{field}: {reason}" + (f": need {need}, have {have}" if need or have else "")
-        found.append(Problem(source, offset, field, message, fatal=code < framing.NOTE))
+        found.append(Problem(source, offset, field, message, fatal=code < framing_codes.NOTE))
     return found
 
 
 def _banks(frames: Frames, events: list[Event]) -> tuple[str, ...]:
     """Banks in the order in which events carry them (the Spec ID event itself carries none)."""
-    if frames.formats[0] == framing.FORMAT_TCG12:
+    if frames.formats[0] == framing_codes.FORMAT_TCG12:
         return ("sha1",)
     banks: dict[str, None] = {}
     if events and events[0].type == EV_NO_ACTION:
