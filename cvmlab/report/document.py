@@ -25,7 +25,7 @@ from cvmlab.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cvmlab.explain.model import Cause, RegisterRow
     from cvmlab.findings import Finding
@@ -61,6 +61,31 @@ def investigation_document(result: Investigation) -> Document:
     return Document(
         title=f"Attestation of {result.evidence.machine}", blocks=tuple(blocks), subtitle=_subtitle(result)
     )
+
+
+def section_document(result: Investigation, section: str) -> Document:
+    """Return one part of the report; see `Investigation.view`."""
+    sections: dict[str, tuple[str, Callable[[], list[Block]]]] = {
+        "chain": ("Trust chain", lambda: [_chain(result)]),
+        "registers": ("Registers", lambda: _registers(result)),
+        "differences": ("Differences from the baseline", lambda: _differences(result)),
+        "events": ("Boot events", lambda: _events(result, folded=False)),
+        "inputs": ("Inputs", lambda: _inputs(result)),
+    }
+    if section not in sections:
+        raise KeyError(f"there is no section {section!r}; there are {', '.join(sections)}")
+    title, blocks = sections[section]
+    shown = tuple(block for block in blocks() if not isinstance(block, Heading))
+    return Document(title=title, blocks=shown or (Paragraph("Nothing to show."),))
+
+
+def _differences(result: Investigation) -> list[Block]:
+    if result.comparison is None:
+        return [Note("warning", "No baseline was given, so nothing was compared.")]
+    if not result.comparison.rows:
+        return [Note("info", "No event of the registers that could be compared differs.")]
+    decoded = [block for row in result.comparison.rows if (block := diff_block(row)) is not None]
+    return [diff_table(result.comparison), *decoded[:SHOWN_FINDINGS]]
 
 
 def _subtitle(result: Investigation) -> str:
@@ -206,7 +231,7 @@ def _digest(value: str) -> Value:
     return Cell(value, kind="digest") if value else None
 
 
-def _events(result: Investigation) -> list[Block]:
+def _events(result: Investigation, *, folded: bool = True) -> list[Block]:
     log = result.assessment.log
     if log is None or not log.events:
         return []
@@ -234,6 +259,8 @@ def _events(result: Investigation) -> list[Block]:
         caption=f"Events of {log.source}",
         numeric=frozenset({"event", "register"}),
     )
+    if not folded:
+        return [table]
     return [Heading("Boot events"), Details(f"{len(log.events)} events of {log.source}", (table,))]
 
 

@@ -132,6 +132,19 @@ class Investigation:
 
         return investigation_document(self)
 
+    def view(self, section: str) -> Document:
+        """Return one part of the report as a document that a notebook cell shows.
+
+        Args:
+            section: ``chain``, ``registers``, ``differences``, ``events`` or ``inputs``.
+
+        Raises:
+            KeyError: There is no such section.
+        """
+        from cvmlab.report.document import section_document
+
+        return section_document(self, section)
+
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one HTML page, and write it where a path is given.
 

@@ -271,3 +271,8 @@ class Document:
     title: str
     blocks: tuple[Block, ...]
     subtitle: str = ""
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from cvmlab.view import mimebundle
+
+        return mimebundle(self)

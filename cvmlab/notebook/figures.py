@@ -1,0 +1,175 @@
+"""Pictures of a boot. Each has a text that says the same, and a table with the numbers behind it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.errors import MissingExtraError
+from cvmlab.view import Figure as FigureBlock
+from cvmlab.view import bounded, visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cvmlab.explain.model import Cause
+    from cvmlab.report.investigation import Investigation
+
+# Marker and colour of each worth: told apart without colour, and in greyscale; mid tones read on any ground.
+_MARKS: Final = {
+    "proven": ("o", "#3a8f5d", "proven by the quote"),
+    "digest-only": ("D", "#4a7fb5", "digest proven, text claimed"),
+    "unproven": ("x", "#b0803a", "unproven"),
+}
+_CAUSE: Final = "#c2403a"
+_INK: Final = "#7a7f87"
+MAX_LABELS: Final = 6
+"""Most events that are named in a picture."""
+
+MAX_EVENTS: Final = 5_000
+"""Most events drawn; the table has all."""
+
+
+def timeline(result: Investigation, ax: Axes | None = None) -> Figure:
+    """Draw the boot: every event in log order, by register, with what it is worth.
+
+    Args:
+        result: An investigation.
+        ax: Axes to draw into; a new figure of 10 by 4.2 inches where left out.
+
+    Returns:
+        The figure. Events of causes are ringed and the first of them named. `Investigation.events` has
+        the same as a table, `timeline_alt` as text.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("The timeline", "notebook") from error
+    if ax is None:
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        ax = figure.subplots()
+    else:
+        own = ax.get_figure()
+        if not isinstance(own, Figure):
+            raise ValueError("the axes belong to no figure")
+        figure = own
+    figure.patch.set_alpha(0)
+    ax.patch.set_alpha(0)
+    log = result.assessment.log
+    events = [event for event in (log.events if log is not None else ()) if event.register < 32][:MAX_EVENTS]
+    trust = result.assessment.event_trust
+    for worth, (marker, colour, label) in _MARKS.items():
+        chosen = [event for event in events if trust.get(event.index, "unproven") == worth]
+        if chosen:
+            x = [event.index for event in chosen]
+            y = [event.register for event in chosen]
+            ax.scatter(x, y, marker=marker, s=34, c=colour, label=label, zorder=3, linewidths=1.2)
+    _rings(ax, result)
+    _frame(ax, len(events))
+    return figure
+
+
+def _rings(ax: Axes, result: Investigation) -> None:
+    """Ring the events of causes, and name the first ones where there is room."""
+    log = result.assessment.log
+    if log is None:
+        return
+    seen: set[int] = set()
+    labels = 0
+    for cause in _serious(result):
+        for index in cause.events:
+            if index in seen or index >= len(log.events) or log.events[index].register >= 32:
+                continue
+            seen.add(index)
+            event = log.events[index]
+            ax.scatter(
+                [index],
+                [event.register],
+                s=150,
+                facecolors="none",
+                edgecolors=_CAUSE,
+                linewidths=1.8,
+                zorder=4,
+            )
+            if index == cause.events[0] and labels < MAX_LABELS:
+                ax.annotate(
+                    _plain(f"{index}: {cause.entry.title}"),
+                    (index, event.register),
+                    xytext=(0, 13 if labels % 2 == 0 else -19),
+                    textcoords="offset points",
+                    ha="right" if index > len(log.events) / 2 else "left",
+                    fontsize=8.5,
+                    color=_CAUSE,
+                    zorder=5,
+                )
+                labels += 1
+
+
+def _serious(result: Investigation) -> list[Cause]:
+    found: list[Cause] = []
+    for cause in result.causes:
+        if cause.severity != "info":
+            found += [cause, *cause.consequences]
+    return found
+
+
+def _plain(text: str) -> str:
+    """Text for a label: bounded, control characters visible, nothing read as mathematics."""
+    return bounded(visible(text), 60).replace("$", r"\$")
+
+
+def _frame(ax: Axes, events: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("event, in the order of the log", color=_INK)
+    ax.set_ylabel("register (PCR)", color=_INK)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low - 1.2, -2), high + 1.2)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlim(-1, max(events, 1) + 1)
+    ax.grid(visible=True, axis="y", color=_INK, alpha=0.25, linewidth=0.7)
+    ax.tick_params(colors=_INK)
+    for spine in ax.spines.values():
+        spine.set_color(_INK)
+        spine.set_alpha(0.5)
+    if ax.get_legend_handles_labels()[0]:
+        legend = ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=3, frameon=False, fontsize=9)
+        for text in legend.get_texts():
+            text.set_color(_INK)
+    if not events:
+        ax.text(0.5, 0.5, "no boot event log", transform=ax.transAxes, ha="center", color=_INK)
+
+
+def timeline_alt(result: Investigation) -> str:
+    """Say in words what the timeline shows."""
+    log = result.assessment.log
+    if log is None or not log.events:
+        return "Timeline of the boot: there is no boot event log."
+    worth: list[str] = list(result.assessment.event_trust.values())
+    counts = ", ".join(f"{worth.count(name)} {label}" for name, (_, _, label) in _MARKS.items())
+    if not worth:
+        counts = "none proven"
+    marked = [
+        f"events {', '.join(map(str, cause.events[:4]))} ({cause.entry.title})"
+        for cause in _serious(result)
+        if cause.events
+    ]
+    text = f"Timeline of the boot: {len(log.events)} events by register; {counts}."
+    return f"{text} Marked: {'; '.join(marked)}." if marked else f"{text} No event is marked."
+
+
+def figure_block(figure: Figure, alt: str, caption: str = "") -> FigureBlock:
+    """Return a figure as a block of a document, as SVG.
+
+    Args:
+        figure: The figure.
+        alt: What it shows, for those who do not see it.
+        caption: The line under it.
+    """
+    target = io.BytesIO()
+    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
+    return FigureBlock(target.getvalue(), alt, caption)
