@@ -1,0 +1,73 @@
+"""Notebooks follow the house rules and run offline from the sample boots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def _cells(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def _code(path: Path) -> list[dict[str, Any]]:
+    return [cell for cell in _cells(path) if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_follows_the_house_rules(path: Path) -> None:
+    code = _code(path)
+    assert len(code) <= 12
+    for cell in code:
+        assert len("".join(cell["source"]).splitlines()) <= 8
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+    assert "parameters" in code[0]["metadata"].get("tags", [])
+    assert "import" in "".join(code[1]["source"])
+    assert not any("import " in "".join(cell["source"]) for cell in code[2:])
+    nbformat.validate(nbformat.read(path, as_version=4))
+
+
+def _texts(path: Path) -> str:
+    found = []
+    for cell in _code(path):
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            found += ["".join(data.get("text/plain", "")), "".join(output.get("text", ""))]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ("", "the kernel command line changed"),
+        ("secureboot_disabled", "Secure Boot is off"),
+        ("mix_log_truncated", "the end of the log is missing"),
+        ("stock_linux_cmd_sboff", "the boot event log is missing"),
+    ],
+)
+def test_notebook_01_tells_why(tmp_path: Path, sample: str, said: str) -> None:
+    evidence = str(ROOT / "sample_data" / "boots" / sample) if sample else ""
+    done = tmp_path / "done.ipynb"
+    papermill.execute_notebook(
+        str(ROOT / "notebooks" / "01_investigate_failed_attestation.ipynb"),
+        str(done),
+        parameters={"evidence": evidence, "report": str(tmp_path / "report.html")},
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(tmp_path),
+    )
+    assert said in _texts(done)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert said in page
+    assert "<script" not in page
+    # an executed notebook stays small enough to mail
+    assert done.stat().st_size < 1_500_000
