@@ -10,6 +10,8 @@ from cvmlab.view import Figure as FigureBlock
 from cvmlab.view import bounded, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -62,51 +64,45 @@ def timeline(result: Investigation, ax: Axes | None = None) -> Figure:
     log = result.assessment.log
     events = [event for event in (log.events if log is not None else ()) if event.register < 32][:MAX_EVENTS]
     trust = result.assessment.event_trust
+    rows = {register: row for row, register in enumerate(sorted({event.register for event in events}))}
     for worth, (marker, colour, label) in _MARKS.items():
         chosen = [event for event in events if trust.get(event.index, "unproven") == worth]
         if chosen:
             x = [event.index for event in chosen]
-            y = [event.register for event in chosen]
+            y = [rows[event.register] for event in chosen]
             ax.scatter(x, y, marker=marker, s=34, c=colour, label=label, zorder=3, linewidths=1.2)
-    _rings(ax, result)
-    _frame(ax, len(events))
+    labels = _rings(ax, result, rows)
+    _frame(ax, len(events), rows, labels)
     return figure
 
 
-def _rings(ax: Axes, result: Investigation) -> None:
-    """Ring the events of causes, and name the first ones where there is room."""
+def _rings(ax: Axes, result: Investigation, rows: Mapping[int, int]) -> int:
+    """Ring the events of causes; name the first of each cause above the plot, with a line down to it.
+
+    Returns:
+        How many were named.
+    """
     log = result.assessment.log
     if log is None:
-        return
+        return 0
     seen: set[int] = set()
     labels = 0
     for cause in _serious(result):
         for index in cause.events:
-            if index in seen or index >= len(log.events) or log.events[index].register >= 32:
+            if index in seen or index >= len(log.events) or log.events[index].register not in rows:
                 continue
+            first = not seen.intersection(cause.events)
             seen.add(index)
-            event = log.events[index]
-            ax.scatter(
-                [index],
-                [event.register],
-                s=150,
-                facecolors="none",
-                edgecolors=_CAUSE,
-                linewidths=1.8,
-                zorder=4,
-            )
-            if index == cause.events[0] and labels < MAX_LABELS:
-                ax.annotate(
-                    _plain(f"{index}: {cause.entry.title}"),
-                    (index, event.register),
-                    xytext=(0, 13 if labels % 2 == 0 else -19),
-                    textcoords="offset points",
-                    ha="right" if index > len(log.events) / 2 else "left",
-                    fontsize=8.5,
-                    color=_CAUSE,
-                    zorder=5,
-                )
+            y = rows[log.events[index].register]
+            ax.scatter([index], [y], s=150, facecolors="none", edgecolors=_CAUSE, linewidths=1.8, zorder=4)
+            if first and labels < MAX_LABELS:
+                top = len(rows) - 0.2 + labels * 0.75
+                ax.plot([index, index], [y + 0.35, top], color=_CAUSE, linewidth=0.8, alpha=0.7, zorder=2)
+                side = "right" if index > len(log.events) / 2 else "left"
+                label = _plain(f"event {index}: {cause.entry.title}")
+                ax.text(index, top, label, ha=side, va="bottom", fontsize=9, color=_CAUSE, zorder=5)
                 labels += 1
+    return labels
 
 
 def _serious(result: Investigation) -> list[Cause]:
@@ -122,14 +118,11 @@ def _plain(text: str) -> str:
     return bounded(visible(text), 60).replace("$", r"\$")
 
 
-def _frame(ax: Axes, events: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+def _frame(ax: Axes, events: int, rows: Mapping[int, int], labels: int) -> None:
     ax.set_xlabel("event, in the order of the log", color=_INK)
-    ax.set_ylabel("register (PCR)", color=_INK)
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(low - 1.2, -2), high + 1.2)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("register", color=_INK)
+    ax.set_yticks(list(rows.values()), [str(register) for register in rows])
+    ax.set_ylim(-0.7, max(len(rows), 1) - 0.3 + labels * 0.8)
     ax.set_xlim(-1, max(events, 1) + 1)
     ax.grid(visible=True, axis="y", color=_INK, alpha=0.25, linewidth=0.7)
     ax.tick_params(colors=_INK)
@@ -137,7 +130,7 @@ def _frame(ax: Axes, events: int) -> None:
         spine.set_color(_INK)
         spine.set_alpha(0.5)
     if ax.get_legend_handles_labels()[0]:
-        legend = ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=3, frameon=False, fontsize=9)
+        legend = ax.legend(loc="upper left", bbox_to_anchor=(0, 1.13), ncols=3, frameon=False, fontsize=9)
         for text in legend.get_texts():
             text.set_color(_INK)
     if not events:
