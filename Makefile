@@ -16,7 +16,8 @@ test: system $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -q -n 2 -m "not browser"
+	$(BIN)/pytest -q -m browser
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -54,7 +54,8 @@ def processes(repeat: int) -> list[tuple[str, float, str]]:
     rows.append(("import cvmlab", imported, f"{(imported - empty) * 1e3:.0f} ms more than no import"))
     investigate = [
         python, "-m", "cvmlab", "investigate", str(BOOTS / "cmdline_changed"),
-        "--baseline", str(ROOT / "sample_data" / "baseline.json"), "--trust-root", str(BOOTS / "trust-root.pem"),
+        "--baseline", str(ROOT / "sample_data" / "baseline.json"),
+        "--trust-root", str(BOOTS / "trust-root.pem"),
     ]  # fmt: skip
     spent = cold(investigate, repeat)
     rows.append(("cvmlab investigate, cold", spent, f"{spent / pandas:.2f} x import pandas"))
