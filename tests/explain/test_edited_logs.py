@@ -1,0 +1,138 @@
+"""What was done to a log is named, where the quote is that of the unedited boot.
+
+Expected codes follow from the edit itself; the hash of the quoted registers decides, so an edit that is
+named is proven by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from edits import (
+    Change,
+    cut_after,
+    digest_flipped,
+    doubled,
+    event,
+    log_of,
+    removed,
+    swapped,
+    type_changed,
+)
+
+from cvmlab.eventlog import read_event_log
+from cvmlab.report.investigation import Investigation
+
+BOOTS = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
+Judge = Callable[..., Investigation]
+LAST = len(read_event_log(BOOTS / "baseline" / "eventlog.bin").events) - 1
+EXTENDING = [e.index for e in read_event_log(BOOTS / "baseline" / "eventlog.bin").events if e.extends]
+
+
+@pytest.mark.parametrize("index", [i for i in EXTENDING if i < LAST - 1])
+def test_each_removed_event_is_named(judge: Judge, index: int) -> None:
+    result = judge("baseline", removed(index))
+    assert result.verdict == "not-trusted"
+    assert result.primary is not None
+    assert result.primary.code in ("log-event-removed", "log-truncated")
+    gone = read_event_log(BOOTS / "baseline" / "eventlog.bin").events[index]
+    assert gone.register in result.primary.registers
+
+
+@pytest.mark.parametrize("index", EXTENDING[::3])
+def test_each_doubled_event_is_named(judge: Judge, index: int) -> None:
+    result = judge("baseline", doubled(index))
+    assert result.primary is not None
+    assert result.primary.code == "log-event-inserted"
+    events = result.assessment.log.events
+    # of equal events it cannot be said which one is too many
+    assert [events[i].digests for i in result.primary.events] == [events[index].digests]
+
+
+@pytest.mark.parametrize("index", EXTENDING[::2])
+def test_each_changed_digest_is_named(judge: Judge, index: int) -> None:
+    result = judge("baseline", digest_flipped(index))
+    assert result.primary is not None
+    assert result.primary.code == "log-event-modified"
+    assert result.primary.events == (index,)
+
+
+@pytest.mark.parametrize(("first", "second"), [(42, 43), (33, 43), (32, 35)])
+def test_swapped_events_of_one_register_are_named(judge: Judge, first: int, second: int) -> None:
+    result = judge("baseline", swapped(first, second))
+    assert result.primary is not None
+    assert result.primary.code == "log-events-reordered"
+    assert result.primary.registers == (8,)
+
+
+@pytest.mark.parametrize("index", range(24, LAST))
+@pytest.mark.parametrize("extra", [0, 9])
+def test_each_cut_is_a_truncation(judge: Judge, index: int, extra: int) -> None:
+    result = judge("baseline", cut_after(index, extra))
+    assert result.primary is not None
+    assert result.primary.code == "log-truncated"
+
+
+def test_a_cut_log_without_a_baseline_is_still_cut(judge: Judge) -> None:
+    result = judge("baseline", cut_after(LAST - 1), baseline=None)
+    assert result.primary is not None
+    assert result.primary.code == "log-truncated"
+
+
+@pytest.mark.parametrize(
+    ("boot", "other"),
+    [
+        ("baseline", "cmdline_changed"),
+        ("cmdline_changed", "baseline"),
+        ("secureboot_disabled", "baseline"),
+        ("baseline", "kernel_changed"),
+        ("baseline", "uki_signed"),
+    ],
+)
+def test_log_of_another_boot_is_named(judge: Judge, boot: str, other: str) -> None:
+    result = judge(boot, log_of(other))
+    assert result.verdict == "not-trusted"
+    assert result.primary is not None
+    assert result.primary.code == "log-of-another-boot"
+
+
+def test_hiding_secure_boot_off_behind_a_good_log_shows_no_secure_boot_fact(judge: Judge) -> None:
+    result = judge("secureboot_disabled", log_of("baseline"))
+    assert result.comparison is not None
+    assert result.comparison.facts.secure_boot is None
+    secure = next(e for e in result.assessment.log.events if e.payload.kind == "secure-boot")
+    assert result.assessment.event_trust[secure.index] == "unproven"
+
+
+def test_separator_renamed_is_found_by_its_digest(judge: Judge) -> None:
+    index = event("baseline", "separator", 7)
+    result = judge("baseline", type_changed(index, 0x80000001))
+    assert result.primary is not None
+    assert result.primary.code == "event-data-forged"
+
+
+@pytest.mark.parametrize("kind", ["grub-command", "kernel-command-line"])
+def test_changed_type_with_the_digest_of_the_baseline_is_named(judge: Judge, kind: str) -> None:
+    result = judge("baseline", type_changed(event("baseline", kind, 8), 5))
+    assert result.verdict == "not-trusted"
+    assert result.primary is not None
+    assert result.primary.code in ("log-event-modified", "event-data-forged")
+
+
+def test_event_declared_informative_is_missing_from_its_register(judge: Judge) -> None:
+    result = judge("baseline", type_changed(event("baseline", "application", 4), 3))
+    assert result.primary is not None
+    assert result.primary.code == "log-event-removed"
+    assert result.primary.registers == (4,)
+
+
+def _codes(change: Change, judge: Judge, boot: str) -> list[str]:
+    return [cause.code for cause in judge(boot, change).causes]
+
+
+def test_an_edit_beside_a_real_change_names_both(judge: Judge) -> None:
+    codes = _codes(removed(event("cmdline_changed", "authority", 7)), judge, "cmdline_changed")
+    assert codes[0] == "log-event-removed"
+    assert "kernel-command-line-changed" in codes
