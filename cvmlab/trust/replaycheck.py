@@ -113,7 +113,10 @@ def check_replay(
         findings.append(Finding("log-missing", "log-replay", why, "tpm", _indices(quoted)))
     findings.extend(_idle_banks(quoted))
     if best is not None:
-        findings.extend(_forged_entries(*best))
+        findings.extend(_forged_entries(best[0], best[1].count, "event-data"))
+    elif any(s.register == IMA_REGISTER and s.status == "not-replayed" for s in states):
+        for ima in lists:
+            findings.extend(_forged_entries(ima, len(ima.entries), "log-replay"))
     return ReplayResult(
         tuple(states),
         _link(log, states, quoted),
@@ -279,12 +282,15 @@ def _aggregate(
     return "neither" if known else ""
 
 
-def _forged_entries(ima: ImaList, match: ImaMatch) -> list[Finding]:
-    forged = [index for index in check_entries(ima).forged if index < match.count]
+def _forged_entries(ima: ImaList, count: int, link: str) -> list[Finding]:
+    """Entries among the first `count` whose text is not what was extended."""
+    forged = [index for index in check_entries(ima).forged if index < count]
     if not forged:
         return []
+    first = ima.entries[forged[0]]
     why = (
         f"{len(forged)} entries of {ima.source} do not hash to what was extended "
-        f"(first: entry {forged[0]}): their text was edited"
+        f"(first: entry {forged[0]}, {first.path!r}): their text was edited"
     )
-    return [Finding("event-data-forged", "event-data", why, "tpm", (IMA_REGISTER,))]
+    detail = {"order": (1 << 24) - 1, "entries": forged[:64]}
+    return [Finding("event-data-forged", link, why, "tpm", (IMA_REGISTER,), detail=detail)]
