@@ -43,8 +43,10 @@ Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The n
 
 def main() -> NoReturn:
     """Run the command line: exit code 0 trusted or fine, 1 not, 2 unusable input, 3 our own fault."""
+    code: object
     try:
-        app(standalone_mode=False)
+        # the exit code of a command comes back as a value in this mode
+        code = app(standalone_mode=False)
     except CvmlabError as error:
         _complain(str(error))
         code = 2
@@ -58,16 +60,14 @@ def main() -> NoReturn:
         code = 0
     except Exception as error:
         code = _unexpected(error)
-    else:
-        code = 0
-    raise SystemExit(code)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _unexpected(error: Exception) -> int:
-    from click import ClickException
-
-    if isinstance(error, ClickException):
-        error.show()
+    # a wrong option or command; typer carries its own copy of the class in some versions
+    show = getattr(error, "show", None)
+    if callable(show) and isinstance(getattr(error, "exit_code", None), int):
+        show()
         return 2
     import traceback
 

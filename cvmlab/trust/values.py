@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.banks import DIGEST_SIZE
+from cvmlab.banks import available, digest
 from cvmlab.errors import VerificationError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER, modes, prefix_values
 from cvmlab.eventlog.registers import initial_value
@@ -14,7 +14,7 @@ from cvmlab.tpm.attest import quoted_registers
 from cvmlab.tpm.quote import pcr_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
@@ -74,10 +74,10 @@ def quoted_values(attest: Attest, hash_name: str, evidence: Evidence) -> QuotedV
         base = {bank: dict(values) for bank, values in reading.values.items()}
         if not missing and _meets(attest, hash_name, base):
             return QuotedValues(_only(base, wanted), True, reading.source)
-        for ima, values, count in _with_ima(attest, base, evidence):
-            if _meets(attest, hash_name, values):
-                origin = f"{reading.source}, register {IMA_REGISTER} after entry {count} of {ima.source}"
-                return QuotedValues(_only(values, wanted), True, origin)
+        if (match := _with_ima(attest, hash_name, base, evidence)) is not None:
+            ima, count, values = match
+            origin = f"{reading.source}, register {IMA_REGISTER} after entry {count} of {ima.source}"
+            return QuotedValues(_only(values, wanted), True, origin)
         if not missing:
             contradicted = contradicted or reading.source
     for log in evidence.logs:
@@ -87,10 +87,10 @@ def quoted_values(attest: Attest, hash_name: str, evidence: Evidence) -> QuotedV
         origin = f"replay of {log.source}"
         if _meets(attest, hash_name, replayed):
             return QuotedValues(_only(replayed, wanted), True, origin, contradicted)
-        for ima, with_ima, count in _with_ima(attest, replayed, evidence):
-            if _meets(attest, hash_name, with_ima):
-                found = f"{origin} and of {ima.source} up to entry {count}"
-                return QuotedValues(_only(with_ima, wanted), True, found, contradicted)
+        if (match := _with_ima(attest, hash_name, replayed, evidence)) is not None:
+            ima, count, values = match
+            found = f"{origin} and of {ima.source} up to entry {count}"
+            return QuotedValues(_only(values, wanted), True, found, contradicted)
     if contradicted:
         why = f"the register values in {contradicted} do not hash to the digest that the quote signs"
     else:
@@ -112,23 +112,40 @@ def _only(values: Mapping[str, Mapping[int, bytes]], wanted: list[tuple[str, int
     return found
 
 
-def _with_ima(attest: Attest, base: Values, evidence: Evidence) -> Iterator[tuple[ImaList, Values, int]]:
-    """Yield `base` with register 10 as each prefix of each IMA list gives it, in every bank quoted."""
-    banks = sorted(bank for bank, register in quoted_registers(attest) if register == IMA_REGISTER)
-    if not banks or any(bank not in DIGEST_SIZE for bank in banks):
-        return
+def _with_ima(
+    attest: Attest, hash_name: str, base: Values, evidence: Evidence
+) -> tuple[ImaList, int, Values] | None:
+    """Find the prefix of an IMA list whose register 10 makes `base` meet the digest, in every bank quoted.
+
+    Only register 10 differs from one prefix to the next, so the other values are laid out once: a server
+    lists a hundred thousand entries.
+    """
+    banks = sorted({bank for bank, register in quoted_registers(attest) if register == IMA_REGISTER})
+    if not banks or not all(available(name) for name in (*banks, hash_name)):
+        return None
+    parts: list[bytes] = []
+    places: list[tuple[int, int]] = []
+    for item in attest.selections:
+        for register in item.registers:
+            if register == IMA_REGISTER:
+                places.append((len(parts), banks.index(item.bank)))
+            elif register not in base.get(item.bank, {}):
+                return None
+            parts.append(base.get(item.bank, {}).get(register, b""))
     budget = MAX_PREFIXES
     for ima in evidence.ima:
         for choice in product(*(modes(ima, bank) for bank in banks)):
             prefixes = [prefix_values(ima, bank, mode) for bank, mode in zip(banks, choice, strict=True)]
-            for step in zip(*prefixes, strict=False):
+            for step in islice(zip(*prefixes, strict=False), budget):
                 budget -= 1
-                if budget < 0:
-                    return
-                values = {bank: dict(registers) for bank, registers in base.items()}
-                for bank, (_, value) in zip(banks, step, strict=True):
-                    values.setdefault(bank, {})[IMA_REGISTER] = value
-                yield ima, values, step[0][0]
+                for place, bank in places:
+                    parts[place] = step[bank][1]
+                if digest(hash_name, b"".join(parts)) == attest.pcr_digest:
+                    values = {name: dict(registers) for name, registers in base.items()}
+                    for name, (_, value) in zip(banks, step, strict=True):
+                        values.setdefault(name, {})[IMA_REGISTER] = value
+                    return ima, step[0][0], values
+    return None
 
 
 def _replayed(log: EventLog, wanted: list[tuple[str, int]]) -> Values | None:
