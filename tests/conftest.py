@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from needs import absent
 
 
 def _folder(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value or not Path(value).is_dir():
-        pytest.skip(f"{variable} does not name a folder; these tests need the shared evidence")
+        absent(f"{variable} does not name a folder; these tests need the shared evidence")
     return Path(value)
 
 

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from needs import absent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def certificate_der(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A certificate made by openssl: subject CN=cvmlab test,O=Example, P-256, serial 0x1234."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl is not installed")
+        absent("openssl is not installed")
     folder = tmp_path_factory.mktemp("certificate")
     command = (
         f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem "

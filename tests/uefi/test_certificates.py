@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import absent
 
 from cvmlab.uefi.certificates import MAX_CERTIFICATE_SIZE, CertificateInfo, display_name, read_certificate
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def openssl_x509(der: bytes, *arguments: str) -> str:
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl is not installed")
+        absent("openssl is not installed")
     command = [openssl, "x509", "-inform", "DER", "-noout", *arguments]
     return subprocess.run(command, input=der, capture_output=True, check=True).stdout.decode()
 

@@ -1,0 +1,15 @@
+"""What a test needs from the machine: absent, it skips for a developer and fails where everything is checked."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def absent(what: str) -> NoReturn:
+    """Skip, or fail where CI is set: there nothing may be left out."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} (nothing is skipped here: `make system` installs what tests need)")
+    pytest.skip(what)
