@@ -14,7 +14,7 @@ from cvmlab.eventlog.ima_replay import (
     match_prefix,
     only_boot_aggregate,
 )
-from cvmlab.eventlog.registers import initial_value
+from cvmlab.eventlog.registers import REGISTERS, initial_value
 from cvmlab.findings import Finding, Link
 
 if TYPE_CHECKING:
@@ -136,6 +136,9 @@ def _state(
 ) -> RegisterState:
     if log is None or not log.events:
         return RegisterState("tpm", register, bank, value, None, "not-checked", "there is no log")
+    if log.set != "tpm" or register not in REGISTERS["tpm"]:
+        why = "the log is not of this TPM register"
+        return RegisterState("tpm", register, bank, value, None, "not-checked", why)
     if bank not in replayed:
         why = f"the log has no replayable {bank} digests"
         return RegisterState(log.set, register, bank, value, None, "not-checked", why)

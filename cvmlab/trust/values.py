@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.banks import available, digest
 from cvmlab.errors import VerificationError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER, modes, prefix_values
-from cvmlab.eventlog.registers import initial_value
+from cvmlab.eventlog.registers import REGISTERS, initial_value
 from cvmlab.tpm.attest import quoted_registers
 from cvmlab.tpm.quote import pcr_digest
 
@@ -150,7 +150,7 @@ def _with_ima(
 
 def _replayed(log: EventLog, wanted: list[tuple[str, int]]) -> Values | None:
     """The values that the log's replay gives for the quoted registers, initial values where it is silent."""
-    if log.set != "tpm" or not log.events:
+    if log.set != "tpm" or not log.events or any(register not in REGISTERS["tpm"] for _, register in wanted):
         return None
     replayed = log.replay()
     values: Values = {}

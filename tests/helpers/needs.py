@@ -1,4 +1,4 @@
-"""What a test needs from the machine: absent, it skips for a developer and fails where everything is checked."""
+"""What a test needs from the machine: absent, it skips for a developer and fails in a full check."""
 
 from __future__ import annotations
 
