@@ -56,5 +56,6 @@ KINDS: Final[dict[str, str]] = {
     "event-tag": "Tagged event",
     "windows-boot": "Windows boot data",
     "drtm": "Dynamic root of trust event",
+    "runtime-file": "File that Linux measured at run time (IMA)",
     "unknown": "Event of unknown meaning",
 }

@@ -78,6 +78,7 @@ class Event:
         covered: Label of the candidate that the digest covers, empty if none.
         phase: ``before`` or ``after`` the separator of its register.
         payload: The decoded data.
+        label: What stands for the type where there is no TCG event type (IMA, systemd); else empty.
     """
 
     index: int
@@ -91,11 +92,12 @@ class Event:
     covered: str
     phase: str
     payload: Payload
+    label: str = ""
 
     @property
     def type_name(self) -> str:
-        """Name of the type in the spelling of the specification, or ``0x%08x``."""
-        return event_type_name(self.type)
+        """Name of the type in the spelling of the specification, or ``0x%08x``; else `label`."""
+        return self.label or event_type_name(self.type)
 
     @property
     def extends(self) -> bool:
@@ -109,7 +111,8 @@ class EventLog:
 
     Attributes:
         source: File name or description.
-        format: ``tcg-1.2`` (SHA-1 only) or ``crypto-agile``; ``unknown`` where nothing was recognised.
+        format: ``tcg-1.2`` (SHA-1 only), ``crypto-agile``, ``cel-tlv``, ``cel-json``, ``cel-cbor``,
+            ``ima-ascii``, ``ima-binary`` or ``systemd-userspace``; ``unknown`` where nothing was recognised.
         set: Register set the indices belong to: ``tpm`` or ``cc``.
         banks: Bank names, in the order of the Spec ID event.
         events: All events up to the damage, if any.
@@ -190,7 +193,8 @@ class Anomaly:
             ``looks-like-action``, ``separator-duplicated``, ``separator-missing``, ``separator-error``,
             ``variable-repeated``, ``config-after-separator``, ``no-action-with-digest``,
             ``startup-locality-misplaced``, ``startup-locality-value``, ``uefi-debug-mode``,
-            ``secure-boot-value``, ``secure-boot-without-keys``, ``secure-boot-without-authority``.
+            ``ovmf-duplicate-separator``, ``secure-boot-value``, ``secure-boot-without-keys``,
+            ``secure-boot-without-authority``.
         register: Register index.
         events: Indices of the events concerned.
         message: What is wrong, in one sentence.

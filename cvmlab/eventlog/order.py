@@ -54,14 +54,29 @@ def anomalies(events: Sequence[Event], set_: str, *, complete: bool) -> tuple[An
         set_: Register set; the rules are those of a TPM, other sets give none.
         complete: False where reading ended early: what is missing then is no anomaly.
     """
-    if set_ != "tpm":
-        return ()
+    if set_ == "cc":
+        return tuple(_ovmf(events))
     found: list[Anomaly] = []
     found += _look_alikes(events)
     found += _separators(events)
     found += _no_action(events)
     found += _secure_boot(events, complete=complete)
     return tuple(sorted(found, key=lambda anomaly: anomaly.events[:1]))
+
+
+def _ovmf(events: Sequence[Event]) -> list[Anomaly]:
+    """The known fault of OVMF before August 2024 (edk2 pull request 6051): it closes RTMR 0 for RTMR 1."""
+    closing: dict[int, list[int]] = {}
+    for event in events:
+        if event.type == types.EV_SEPARATOR and event.extends:
+            closing.setdefault(event.register, []).append(event.index)
+    twice = closing.get(1, [])
+    # some firmware writes one separator for each PCR that a register stands for: then RTMR 1 has some too
+    if len(twice) < 2 or 2 in closing:
+        return []
+    message = f"RTMR 0 is closed {len(twice)} times (events {', '.join(map(str, twice[:8]))})"
+    message += " and RTMR 1 never: a known fault of OVMF before August 2024 (edk2 pull request 6051)"
+    return [Anomaly("ovmf-duplicate-separator", 1, tuple(twice), message, "separator-duplicated")]
 
 
 def _look_alikes(events: Sequence[Event]) -> list[Anomaly]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_LOG: Final = 64 << 20
 """Largest log read, in bytes; real ones have at most a few hundred kilobytes."""
 
+_SPEC_ID_START: Final = b"Spec ID Event0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
 _TRAILER: Final = 0xFFFFFFFF
 
@@ -29,7 +30,12 @@ _TRAILER: Final = 0xFFFFFFFF
 def read_event_log(
     source: str | Path | bytes, *, name: str | None = None, set: str | None = None
 ) -> EventLog:
-    """Read a TCG event log: TCG 1.2 (SHA-1) or crypto-agile.
+    """Read an event log of any known format, known by its content.
+
+    TCG 1.2 and crypto-agile logs (firmware, Windows, CCEL with or without its ACPI table), canonical event
+    logs (TLV, JSON, CBOR), IMA lists, systemd's userspace log; also inside base64, hex, registry exports,
+    JSON and protobuf of other tools. Of several logs in one file the boot log is taken: `read_event_logs`
+    gives all.
 
     Damage never raises: events before it are kept, and it is a row of `EventLog.problems` with offset,
     field, need and have.
@@ -44,7 +50,15 @@ def read_event_log(
 
     Raises:
         EvidenceError: The file cannot be opened or is larger than 64 MiB.
+        MissingExtraError: The log is in CBOR and cbor2 is not installed.
     """
+    return read_event_logs(source, name=name, set=set)[0]
+
+
+def read_event_logs(
+    source: str | Path | bytes, *, name: str | None = None, set: str | None = None
+) -> tuple[EventLog, ...]:
+    """Read every log in a file: see `read_event_log`. The boot log comes first; there is always one."""
     if isinstance(source, bytes):
         data, label = source, name or "<bytes>"
     else:
@@ -57,7 +71,16 @@ def read_event_log(
             raise EvidenceError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_LOG:
         raise EvidenceError(f"{label}: more than {MAX_LOG >> 20} MiB: this is not a boot event log")
-    return log_of(framing.frame(data), data, label, set)
+    # a TCG log is by far the usual case; the other formats load their readers only when asked
+    if data[32:46] == _SPEC_ID_START or not data:
+        return (_plain(data, label, set),)
+    from cvmlab.eventlog.formats.recognise import read_any
+
+    return read_any(data, label, set, _plain)
+
+
+def _plain(data: bytes, source: str, set_: str | None) -> EventLog:
+    return log_of(framing.frame(data), data, source, set_)
 
 
 def log_of(frames: Frames, data: bytes, source: str, set_: str | None) -> EventLog:

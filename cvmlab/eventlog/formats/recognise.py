@@ -1,0 +1,167 @@
+"""Which log is this? By content, never by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.eventlog.formats import ccel, cel
+from cvmlab.eventlog.formats.ima_events import read_ima_events
+from cvmlab.eventlog.formats.userspace import SEPARATOR, read_userspace_log
+from cvmlab.eventlog.formats.wrappers import MAX_FOUND, MAX_LAYERS, unwrapped
+from cvmlab.findings import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cvmlab.eventlog.model import EventLog
+
+    Plain = Callable[[bytes, str, str | None], EventLog]
+
+_IMA_TEXT: Final = re.compile(rb"\s{0,8}\d{1,2} [0-9a-fA-F]{32,128} \S+ ")
+_SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
+MIN_EVENTS: Final = 2
+"""Fewest events by which a TCG 1.2 log without a Spec ID is known inside another file."""
+
+
+def read_any(data: bytes, source: str, set_: str | None, plain: Plain) -> tuple[EventLog, ...]:
+    """Read every log in some bytes.
+
+    Args:
+        data: The bytes.
+        source: Name for messages.
+        set_: Register set that the caller asks for, or None.
+        plain: Reader of plain TCG logs.
+
+    Returns:
+        At least one log; the boot log first. Where nothing is recognised it is what the plain reader says.
+    """
+    direct = _direct(data, source, set_, plain)
+    if direct is not None:
+        return (direct,)
+    found = _inside(data, source, set_, plain, MAX_LAYERS)
+    if found:
+        rank = {"crypto-agile": 0, "tcg-1.2": 1}
+        return tuple(sorted(found, key=lambda log: rank.get(log.format, 2)))
+    return (plain(data, source, set_),)
+
+
+def _direct(data: bytes, source: str, set_: str | None, plain: Plain) -> EventLog | None:
+    """Read bytes that are a log themselves; None where they are none."""
+    if _SPEC_ID.match(data, 32):
+        return plain(data, source, set_)
+    if ccel.looks_like_ccel(data):
+        return _ccel(data, source, plain)
+    if data.lstrip()[:1] == SEPARATOR:
+        return read_userspace_log(data, source)
+    if _IMA_TEXT.match(data) or _ima_binary(data):
+        return read_ima_events(data, source)
+    if cel.looks_like_tlv(data):
+        return cel.read_cel_tlv(data, source)
+    items = _cel_items(data)
+    if items is not None:
+        return cel.read_cel_records(items, source, "cel-json", len(data))
+    if _cel_cbor(data):
+        return cel.read_cel_cbor(data, source)
+    return None
+
+
+def _ima_binary(data: bytes) -> bool:
+    """A register, 20 or more bytes of hash, and the length of a template name that starts a known one."""
+    if len(data) < 32 or int.from_bytes(data[:4], "little") > 23:
+        return False
+    for size in (20, 32, 48, 64):
+        length = int.from_bytes(data[4 + size : 8 + size], "little")
+        name = data[8 + size : 8 + size + min(length, 64)]
+        if 3 <= length <= 64 and (
+            name.startswith((b"ima", b"evm")) or re.fullmatch(rb"[a-z0-9-]+(\|[a-z0-9-]+)+", name)
+        ):
+            return True
+    return False
+
+
+def _cel_items(data: bytes) -> list[object] | None:
+    """Records of a log in JSON; None where it is other JSON or none."""
+    if data.lstrip()[:1] not in (b"[", b"{"):
+        return None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict):
+        value = next((item for item in value.values() if _records(item)), None)
+    return value if _records(value) else None
+
+
+def _records(value: object) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    first = value[0]
+    return (
+        isinstance(first, dict) and "digests" in first and bool(first.keys() & {"pcr", "nv_index", "recnum"})
+    )
+
+
+def _cel_cbor(data: bytes) -> bool:
+    """An array or map of CBOR whose first record starts with its number, as the specification orders them."""
+    head = data[:1]
+    if not head or head[0] >> 5 not in (4, 5):
+        return False
+    skip = 1 + {24: 1, 25: 2, 26: 4, 27: 8}.get(head[0] & 31, 0) if head[0] >> 5 == 4 else 0
+    record = data[skip : skip + 12]
+    if not record or record[0] >> 5 != 5:
+        return False
+    return record[1:2] == b"\x00" or b"recnum" in record or b"pcr" in record
+
+
+def _ccel(data: bytes, source: str, plain: Plain) -> EventLog:
+    """The ACPI table, and the log area behind it where it is there."""
+    table = ccel.parse_ccel(data, source=source)
+    area = data[ccel.SIZE :]
+    problems: list[Problem] = []
+    if not table.checksum_holds:
+        problems.append(
+            Problem(source, 9, "Checksum", "the table's bytes do not add up to zero", fatal=False)
+        )
+    if not area.strip(b"\0\xff"):
+        where = f"0x{table.log_area_start_address:x}"
+        size = table.log_area_minimum_length
+        message = f"only the ACPI table: the log of {size} bytes lies at {where} in the guest"
+        problems.append(Problem(source, ccel.SIZE, "Log Area", message))
+        log = plain(b"", source, "cc")
+        return replace(log, problems=tuple(problems), size=len(data))
+    log = plain(area, source, "cc")
+    moved = tuple(replace(problem, offset=problem.offset + ccel.SIZE) for problem in log.problems)
+    events = tuple(
+        replace(event, offset=event.offset + ccel.SIZE, data_offset=event.data_offset + ccel.SIZE)
+        for event in log.events
+    )
+    return replace(log, events=events, problems=(*problems, *moved), size=len(data), end=log.end + ccel.SIZE)
+
+
+def _inside(data: bytes, source: str, set_: str | None, plain: Plain, layers: int) -> list[EventLog]:
+    found: list[EventLog] = []
+    for where, body in unwrapped(data, layers=layers):
+        if len(found) >= MAX_FOUND:
+            break
+        name = f"{source} ({where})"
+        log = _direct(body, name, set_, plain)
+        if log is None and (_plausible(body)):
+            old = plain(body, name, set_)
+            log = old if len(old.events) >= MIN_EVENTS and old.complete else None
+        if log is not None:
+            found.append(log)
+        else:
+            found += _inside(body, name, set_, plain, layers - 1)
+    return found
+
+
+def _plausible(data: bytes) -> bool:
+    """A TCG 1.2 log has no mark of its own: a low register, a known event type, a size that fits."""
+    if len(data) < 64:
+        return False
+    register, kind = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
+    size = int.from_bytes(data[28:32], "little")
+    return register <= 23 and (kind <= 0x13 or kind >> 8 == 0x800000) and size <= len(data) - 32
