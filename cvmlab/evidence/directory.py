@@ -85,6 +85,7 @@ class _Reading:
         self.signatures: dict[str, tuple[str, bytes]] = {}
         self.registers: list[tuple[str, bytes]] = []
         self.ima: list[ImaList] = []
+        self.userspace: EventLog | None = None
         self.keys: list[KeyClaim] = []
         self.certificates: list[CertificateClaim] = []
         self.clock: ClockReading | None = None
@@ -94,6 +95,7 @@ class _Reading:
         self._readers: dict[str, Callable[[str, str, bytes], None]] = {
             "event-log": self._log,
             "ima-list": self._ima,
+            "userspace-log": self._userspace,
             "quote": self._message,
             "signature": self._signature,
             "registers": self._registers,
@@ -170,6 +172,10 @@ class _Reading:
         self.ima.insert(0 if canonical == "ima_binary.bin" else len(self.ima), ima)
         self.problems.extend(problem for problem in ima.problems if problem.fatal)
 
+    def _userspace(self, name: str, canonical: str, data: bytes) -> None:
+        self.userspace = read_event_log(data, name=name)
+        self.problems.extend(problem for problem in self.userspace.problems if problem.fatal)
+
     def _message(self, name: str, canonical: str, data: bytes) -> None:
         self.messages[canonical.removesuffix(".msg")] = (name, data)
 
@@ -224,6 +230,7 @@ class _Reading:
             quotes=quotes,
             readings=readings,
             ima=tuple(self.ima),
+            userspace=self.userspace,
             keys=tuple(self.keys),
             certificates=tuple(self.certificates),
             clock=self.clock,

@@ -115,6 +115,7 @@ class Evidence:
         quotes: Quotes, the one named ``quote`` first.
         readings: Register readings.
         ima: IMA lists, binary form first.
+        userspace: systemd's log of what userspace measured after the boot log; None where absent.
         keys: Keys that the evidence names.
         certificates: Certificates of keys and intermediates.
         clock: The TPM's clock as read beside the quote, unsigned; None where absent.
@@ -131,6 +132,7 @@ class Evidence:
     quotes: tuple[QuoteClaim, ...] = ()
     readings: tuple[RegisterReading, ...] = ()
     ima: tuple[ImaList, ...] = ()
+    userspace: EventLog | None = None
     keys: tuple[KeyClaim, ...] = ()
     certificates: tuple[CertificateClaim, ...] = ()
     clock: ClockReading | None = None

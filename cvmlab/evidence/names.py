@@ -43,7 +43,7 @@ _SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
 CANONICAL: Final = frozenset(_EXACT)
 """Names that ``evidence.json`` may give other files."""
 
-NOT_VERIFIED: Final = frozenset({"hardware", "token", "userspace-log"})
+NOT_VERIFIED: Final = frozenset({"hardware", "token"})
 """Roles of files that this version knows and does not judge."""
 
 

@@ -96,7 +96,7 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
     binding = bind_key(evidence, context, at=at)
     quotes = check_quotes(evidence, context, binding)
     log = first_log(evidence)
-    replay = check_replay(log, evidence.ima, quotes.values)
+    replay = check_replay(log, evidence.ima, quotes.values, evidence.userspace)
     data_link, data_findings = _event_data(log)
     links = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
     findings = [*binding.findings, *quotes.findings, *replay.findings, *data_findings]

@@ -82,7 +82,10 @@ class ReplayResult:
 
 
 def check_replay(
-    log: EventLog | None, lists: Iterable[ImaList], quoted: Mapping[tuple[int, str], bytes]
+    log: EventLog | None,
+    lists: Iterable[ImaList],
+    quoted: Mapping[tuple[int, str], bytes],
+    userspace: EventLog | None = None,
 ) -> ReplayResult:
     """Compare the replay of the logs with the quoted values.
 
@@ -90,6 +93,7 @@ def check_replay(
         log: The boot event log, or None.
         lists: IMA lists, for register 10.
         quoted: (register, bank) to value, from verified quotes only.
+        userspace: Log of what userspace measured after the boot log; any prefix of it may have been quoted.
 
     Returns:
         States, link and findings. A register 10 that no IMA list explains is ``not-checked``.
@@ -104,7 +108,7 @@ def check_replay(
             if match is not None and (best is None or match[1].count > best[1].count):
                 best = match
         else:
-            state = _state(log, replayed, register, bank, value)
+            state = _state(log, replayed, register, bank, value, userspace)
         states.append(state)
     states.extend(_unquoted(log, replayed, quoted))
     findings: list[Finding] = []
@@ -133,6 +137,7 @@ def _state(
     register: int,
     bank: str,
     value: bytes,
+    userspace: EventLog | None,
 ) -> RegisterState:
     if log is None or not log.events:
         return RegisterState("tpm", register, bank, value, None, "not-checked", "there is no log")
@@ -148,6 +153,9 @@ def _state(
         if value in (start, bytes(len(value)), b"\xff" * len(value) if 17 <= register <= 22 else start):
             why = "never extended, and the log has no event for it"
             return RegisterState(log.set, register, bank, value, value, "matches", why)
+        if userspace is not None and (count := _later(userspace, register, bank, start, value)):
+            why = f"{userspace.source} gives the quoted value after {count} of its measurements"
+            return RegisterState(log.set, register, bank, value, value, "matches", why)
         why = "it was extended, and the log has no event for it"
         return RegisterState(log.set, register, bank, value, start, "not-replayed", why)
     if got == value:
@@ -156,8 +164,23 @@ def _state(
         names = ", ".join(name.decode() for name in _PHASES[:count])
         why = f"replay gives the quoted value, after the boot phases that systemd measures ({names})"
         return RegisterState(log.set, register, bank, value, value, "matches", why)
+    if userspace is not None and (count := _later(userspace, register, bank, got, value)):
+        why = f"replay gives the quoted value, after {count} measurements of {userspace.source}"
+        return RegisterState(log.set, register, bank, value, value, "matches", why)
     why = "replay of the log does not give the quoted value"
     return RegisterState(log.set, register, bank, value, got, "not-replayed", why)
+
+
+def _later(userspace: EventLog, register: int, bank: str, value: bytes, wanted: bytes) -> int:
+    """How many measurements of the userspace log lead from one value to the other; 0 where none do."""
+    count = 0
+    for event in userspace.events:
+        if event.register == register and event.extends and bank in event.digests:
+            value = extend(bank, value, event.digests[bank])
+            count += 1
+            if value == wanted:
+                return count
+    return 0
 
 
 def _phases(bank: str, value: bytes, wanted: bytes) -> int:
