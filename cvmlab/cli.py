@@ -38,6 +38,10 @@ Enrolled = Annotated[
     list[Path] | None, typer.Option("--enrolled-key", metavar="FILE", help="A key known to be the machine's.")
 ]
 At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Judge for this time (ISO 8601).")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--files", metavar="F", help="Folder, .deb, archive or disk image to look digests up in."),
+]
 Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that was sent.")]
 
 
@@ -102,6 +106,7 @@ def investigate(
     nonce: Nonce = None,
     enrolled_key: Enrolled = None,
     at: At = None,
+    files: Files = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -115,6 +120,7 @@ def investigate(
         nonce=nonce,
         enrolled_keys=enrolled_key or (),
         at=at,
+        files=files or (),
     )
     if html is not None:
         result.to_html(html)
@@ -314,6 +320,54 @@ def baseline_diff(
 
         _show(comparison_view(comparison))
     raise typer.Exit(0 if comparison.matches else 1)
+
+
+@app.command(epilog="Example: cvmlab whatis --log eventlog.bin --files /boot --files shim-signed.deb")
+def whatis(
+    digests: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DIGEST]...", help="Digests of SHA-1 or SHA-2, in hex."),
+    ] = None,
+    files: Files = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="LOG", help="Ask for each event whose data say nothing."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which file, package or well-known value a digest is, and who signed it."""
+    from cvmlab.artifacts import identify
+    from cvmlab.report.whatis_view import whatis_document, whatis_object
+
+    asked = [(text, _digest(text)) for text in digests or ()]
+    if log is not None:
+        asked += [
+            (f"event {event.index}, register {event.register}", value)
+            for event in _read_log(log).events
+            if event.digest_check in ("describes", "unknown")
+            for value in list(event.digests.values())[-1:]
+        ]
+    if not asked:
+        raise CvmlabError("name at least one digest, or a log with --log")
+    found = identify((value for _, value in asked), files or ())
+    if as_json:
+        _print(whatis_object(asked, found))
+    else:
+        _show(whatis_document(asked, found))
+    raise typer.Exit(0 if all(value in found for _, value in asked) else 1)
+
+
+def _digest(text: str) -> bytes:
+    from cvmlab.artifacts.index import BANK_BY_SIZE
+
+    try:
+        value = bytes.fromhex(text.strip().removeprefix("0x"))
+    except ValueError as error:
+        raise CvmlabError(f"{text!r} is not hex") from error
+    if len(value) not in BANK_BY_SIZE:
+        sizes = ", ".join(f"{size} ({bank})" for size, bank in BANK_BY_SIZE.items())
+        raise CvmlabError(f"{text!r} has {len(value)} bytes; digests have {sizes}")
+    return value
 
 
 @app.command(epilog="Example: cvmlab demo --html report.html")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
+from cvmlab.report.identified import identified
 from cvmlab.view import (
     Card,
     Cell,
@@ -114,6 +115,7 @@ def _facts(result: Investigation, cause: Cause) -> tuple[tuple[str, Value], ...]
         facts.append(("Seen" if number == 0 else "and", Cell(finding.summary)))
     if len(cause.findings) > SHOWN_FINDINGS:
         facts.append(("and", f"{len(cause.findings) - SHOWN_FINDINGS} more of this kind"))
+    facts += [(f"File, {side}", Cell(text)) for side, text in identified(result, cause)]
     if cause.registers:
         facts.append(("Registers", ", ".join(map(str, cause.registers))))
     if cause.events:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ from cvmlab.explain.verdict import explain
 from cvmlab.trust.assess import assess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     import pandas as pd
 
+    from cvmlab.artifacts import Match
     from cvmlab.baseline.comparison import Comparison
     from cvmlab.evidence import Evidence, VerifierContext
     from cvmlab.explain.model import Cause, Explanation, VerdictWord
@@ -35,11 +36,13 @@ class Investigation:
         assessment: The trust chain up to the event data.
         comparison: The comparison with the baseline; None where none was given.
         explanation: Verdict, causes, chain, registers.
+        matches: Digest to the files or values it is of, where files were given to look through.
     """
 
     assessment: Assessment
     comparison: Comparison | None
     explanation: Explanation
+    matches: Mapping[bytes, tuple[Match, ...]] = field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence:
@@ -181,6 +184,7 @@ def investigate(
     nonce: str | bytes | None = None,
     enrolled_keys: Iterable[str | Path] | str | Path = (),
     at: datetime | str | None = None,
+    files: Iterable[str | Path] | str | Path = (),
 ) -> Investigation:
     """Say whether the evidence of one machine can be trusted, and why not.
 
@@ -191,6 +195,8 @@ def investigate(
         nonce: The nonce that was sent, hex or bytes; ``nonce.hex`` beside the evidence otherwise.
         enrolled_keys: Files of keys that are known to be the machine's.
         at: Time for which to judge; now by default.
+        files: Folders, Debian packages, archives or disk images in which to look for the files that the
+            causes are about.
 
     Raises:
         EvidenceError: Nothing at `path` can be used, or an option cannot.
@@ -209,7 +215,25 @@ def investigate(
     known = baseline if isinstance(baseline, Baseline) or baseline is None else load_baseline(baseline)
     assessment = _assess(path, trust_roots, nonce, enrolled_keys, at)
     comparison = compare(assessment, known) if known is not None else None
-    return Investigation(assessment, comparison, explain(assessment, comparison))
+    explanation = explain(assessment, comparison)
+    return Investigation(
+        assessment, comparison, explanation, _identify(assessment, comparison, _paths(files))
+    )
+
+
+def _identify(
+    assessment: Assessment, comparison: Comparison | None, files: list[str | Path]
+) -> dict[bytes, tuple[Match, ...]]:
+    """Look up the digests that events and differences leave open."""
+    if not files:
+        return {}
+    from cvmlab.artifacts import identify
+
+    events = assessment.log.events if assessment.log is not None else ()
+    wanted = {d for e in events if e.digest_check != "covers-data" for d in e.digests.values()}
+    for row in comparison.rows if comparison is not None else ():
+        wanted |= {*row.digests_before.values(), *row.digests_after.values()}
+    return identify(wanted, files)
 
 
 def learn(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cvmlab.report.identified import identified
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -19,7 +21,7 @@ def verdict_object(result: Investigation) -> dict[str, object]:
         "schema": SCHEMA,
         "verdict": result.verdict,
         "summary": result.summary,
-        "causes": [cause_object(cause) for cause in all_causes(result.causes)],
+        "causes": [cause_object(cause, identified(result, cause)) for cause in all_causes(result.causes)],
         "chain": [{"link": link.name, "status": link.status, "why": link.why} for link in result.chain],
         "registers": [register_object(row) for row in result.explanation.registers],
     }
@@ -32,16 +34,17 @@ def all_causes(causes: Iterable[Cause]) -> Iterator[Cause]:
         yield from all_causes(cause.consequences)
 
 
-def cause_object(cause: Cause) -> dict[str, object]:
-    """Return one cause."""
+def cause_object(cause: Cause, files: Iterable[tuple[str, str]] = ()) -> dict[str, object]:
+    """Return one cause; `files` says what its digests are of, as (side, text)."""
     entry = cause.entry
+    named = "".join(f" {side[0].upper()}{side[1:]}: {text}." for side, text in files)
     return {
         "code": cause.code,
         "reason": entry.reason,
         "severity": cause.severity,
         "primary": cause.primary,
         "title": entry.title,
-        "explanation": f"{entry.explanation} Here: {cause.summary}.",
+        "explanation": f"{entry.explanation} Here: {cause.summary}.{named}",
         "next_step": entry.next_step,
         "benign_if": entry.benign_if,
         "set": cause.set,
