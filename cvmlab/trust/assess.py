@@ -98,6 +98,9 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
     log = first_log(evidence)
     replay = check_replay(log, evidence.ima, quotes.values, evidence.userspace)
     data_link, data_findings = _event_data(log)
+    edited = next((finding for finding in replay.findings if finding.link == data_link.name), None)
+    if edited is not None and data_link.status != "broken":
+        data_link = Link(data_link.name, "broken", edited.summary)
     links = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
     findings = [*binding.findings, *quotes.findings, *replay.findings, *data_findings]
     findings.sort(key=lambda finding: LINKS.index(finding.link))
@@ -206,7 +209,10 @@ def _forged(log: EventLog, event: Event) -> Finding:
 
 
 def _event_trust(log: EventLog | None, replay: ReplayResult, quotes: QuoteResult) -> dict[int, Trust]:
-    """Trust of every event: `proven` needs all quoted banks of the register to replay."""
+    """Trust of every event: `proven` needs all quoted banks of the register to replay.
+
+    An event counts only where it has a digest of a quoted bank: in the others anything can be listed.
+    """
     if log is None:
         return {}
     states: dict[int, list[str]] = {}
@@ -216,7 +222,9 @@ def _event_trust(log: EventLog | None, replay: ReplayResult, quotes: QuoteResult
     good = {register for register, found in states.items() if set(found) == {"matches"}}
     trust: dict[int, Trust] = {}
     for event in log.events:
-        if event.register not in good or not event.extends or event.digest_check == "mismatch":
+        covered = any((event.register, bank) in quotes.values for bank in event.digests)
+        replays = event.register in good and event.extends and covered
+        if not replays or event.digest_check == "mismatch":
             trust[event.index] = "unproven"
         else:
             trust[event.index] = "proven" if event.digest_check == "covers-data" else "digest-only"

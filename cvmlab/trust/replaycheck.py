@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from cvmlab.banks import digest, extend
+from cvmlab.banks import available, digest, extend
 from cvmlab.eventlog.ima import boot_aggregate_entry
 from cvmlab.eventlog.ima_replay import (
     IMA_REGISTER,
@@ -202,6 +202,9 @@ def _ima_state(
 ) -> tuple[RegisterState, tuple[ImaList, ImaMatch] | None]:
     start = replayed.get(bank, {}).get(IMA_REGISTER, bytes(len(value)))
     set_ = log.set if log is not None else "tpm"
+    if not available(bank):
+        why = f"digests of {bank} cannot be computed here"
+        return RegisterState(set_, IMA_REGISTER, bank, value, None, "not-checked", why), None
     if value == start:
         why = "nothing was extended after the boot log"
         return RegisterState(set_, IMA_REGISTER, bank, value, start, "matches", why), None
@@ -296,7 +299,7 @@ def _aggregate(
     replayed: Mapping[str, Mapping[int, bytes]],
 ) -> str:
     entry = boot_aggregate_entry(ima) if ima is not None else None
-    if entry is None:
+    if entry is None or not available(entry.hash_algorithm):
         return ""
     bank = entry.hash_algorithm
     known = {register: value for (register, b), value in quoted.items() if b == bank}
