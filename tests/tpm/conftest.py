@@ -1,27 +1,22 @@
-"""A software TPM that makes keys and quotes of every scheme, once a session, with tpm2-tools."""
+"""Keys and quotes of every scheme, made once a session by a software TPM with tpm2-tools."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import socket
-import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from needs import absent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from soft_tpm import SoftTpm
 
 NONCE = bytes.fromhex("00112233445566778899aabbccddeeff0123456789abcdef")
 ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
-TOOLS = ("swtpm", "tpm2_startup", "tpm2_quote", "tpm2_checkquote", "openssl")
 KEYS = {
     # name: (algorithm of tpm2_createprimary, scheme, hash, selection)
     "rsassa-sha256": ("rsa2048:rsassa-sha256:null", "rsassa", "sha256", "sha256:0,1,2,3,4,5,6,7,8,9,14,23"),
@@ -52,91 +47,6 @@ class Made:
     plain_signature: bytes
     plain_values: bytes
     folder: Path
-
-
-class SoftTpm:
-    """swtpm on a free pair of ports, and tpm2-tools that talk to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "state").mkdir()
-        for _ in range(20):
-            port = _free_pair()
-            self.process = subprocess.Popen(
-                [
-                    *("swtpm", "socket", "--tpm2", "--flags", "not-need-init"),
-                    *("--tpmstate", f"dir={folder / 'state'}"),
-                    *("--server", f"type=tcp,port={port},bindaddr=127.0.0.1"),
-                    *("--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"),
-                ],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            if self._answers(port + 1):
-                break
-            self.close()
-        self.tcti = f"swtpm:host=127.0.0.1,port={port}"
-        self("startup", "-c")
-
-    def _answers(self, port: int) -> bool:
-        for _ in range(100):
-            if self.process.poll() is not None:
-                return False
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return True
-        return False
-
-    def __call__(self, tool: str, *arguments: object) -> str:
-        """Run one tool in the folder and return what it printed."""
-        done = subprocess.run(
-            [f"tpm2_{tool}", *map(str, arguments)],
-            cwd=self.folder,
-            env={**os.environ, "TPM2TOOLS_TCTI": self.tcti},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"tpm2_{tool} {arguments}: {done.stderr}"
-        return done.stdout
-
-    def flush(self) -> None:
-        self("flushcontext", "-t")
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=10)
-
-
-def _free_pair() -> int:
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
-@pytest.fixture(scope="session")
-def soft_tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftTpm]:
-    """A started TPM whose registers 0, 7, 16 and 23 differ in every bank."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing and not os.environ.get("CI"):
-        absent(f"these tests need {', '.join(missing)} (Debian: swtpm, tpm2-tools, openssl)")
-    tpm = SoftTpm(tmp_path_factory.mktemp("swtpm"))
-    try:
-        for register in (0, 7, 16, 23):
-            (tpm.folder / "event").write_bytes(f"event of register {register}".encode())
-            tpm("pcrevent", register, "event")
-        yield tpm
-    finally:
-        tpm.close()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import rsa
+    from soft_tpm import SoftTpm
 
 Judge = Callable[..., Assessment]
 AT = datetime(2026, 6, 1, tzinfo=UTC)
@@ -303,3 +304,47 @@ def test_quote_by_another_key_than_the_bound_one(judge: Judge) -> None:
     assert boot.link("key-binding").status == "holds"
     assert boot.link("quote").status == "broken"
     assert "quote-signature-invalid" in codes(boot)
+
+
+FIT = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "algorithm", "word"),
+    [
+        pytest.param(FIT, "rsa2048:rsassa-sha256:null", "", id="fit"),
+        pytest.param(
+            FIT.replace("|restricted", ""), "rsa2048:rsassa-sha256:null", "restricted", id="unrestricted"
+        ),
+        pytest.param(
+            FIT.replace("restricted", "decrypt"), "rsa2048:null:null", "decrypt", id="signs_and_decrypts"
+        ),
+        pytest.param(
+            FIT.replace("fixedtpm|fixedparent|", ""), "rsa2048:rsassa-sha256:null", "fixedTPM",
+            id="can_be_copied",
+        ),
+    ],
+)  # fmt: skip
+def test_key_of_a_tpm_is_judged_by_its_attributes_though_its_quotes_verify(
+    soft_tpm: SoftTpm, tmp_path: Path, attributes: str, algorithm: str, word: str
+) -> None:
+    """The quote is one that ``tpm2_checkquote`` accepts: it does not look at what else the key may sign."""
+    soft_tpm("createprimary", "-Q", "-C", "e", "-g", "sha256", "-G", algorithm, "-a", attributes,
+             "-c", f"{tmp_path}/ctx")  # fmt: skip
+    soft_tpm.flush()
+    soft_tpm("readpublic", "-Q", "-c", f"{tmp_path}/ctx", "-f", "tss", "-o", f"{tmp_path}/ak.pub",
+             "-n", f"{tmp_path}/ak.name")  # fmt: skip
+    soft_tpm.flush()
+    soft_tpm("quote", "-Q", "-c", f"{tmp_path}/ctx", "-l", "sha256:0,7", "-q", "00ff" * 10,
+             "-g", "sha256", "--scheme", "rsassa", "-m", f"{tmp_path}/quote.msg",
+             "-s", f"{tmp_path}/quote.sig", "-o", f"{tmp_path}/pcrs.bin")  # fmt: skip
+    soft_tpm.flush()
+    soft_tpm("checkquote", "-Q", "-u", f"{tmp_path}/ak.pub", "-m", f"{tmp_path}/quote.msg",
+             "-s", f"{tmp_path}/quote.sig", "-f", f"{tmp_path}/pcrs.bin", "-q", "00ff" * 10)  # fmt: skip
+    context = load_context(tmp_path, nonce="00ff" * 10, enrolled_keys=[tmp_path / "ak.pub"])
+    boot = assess(load_evidence(tmp_path), context)
+    assert boot.link("quote").status == boot.link("nonce").status == "holds"
+    assert boot.link("register-values").status == "holds"
+    assert boot.link("key-binding").status == ("broken" if word else "holds")
+    assert word in boot.link("key-binding").why
+    assert boot.believed == (not word)
