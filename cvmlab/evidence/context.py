@@ -107,7 +107,7 @@ def load_context(
     problems: list[Problem] = []
     found: dict[str, RawFile] = {}
     if path is not None:
-        found = _verifier_files(Path(path))
+        found = _verifier_files(Path(path), problems)
     nonce_value, nonce_source = _nonce(nonce, found.get("nonce.hex"), problems)
     activation = None
     record = found.get("credential_activation.json")
@@ -128,7 +128,7 @@ def load_context(
     )
 
 
-def _verifier_files(path: Path) -> dict[str, RawFile]:
+def _verifier_files(path: Path, problems: list[Problem]) -> dict[str, RawFile]:
     from cvmlab.evidence.sources import RawFile, read_archive
 
     names = ("nonce.hex", "credential_activation.json")
@@ -138,8 +138,12 @@ def _verifier_files(path: Path) -> dict[str, RawFile]:
     for name in names:
         file = path / name
         if file.is_file() and not file.is_symlink():
-            with file.open("rb") as stream:
-                data = stream.read(_MAX_OPTION_FILE + 1)
+            try:
+                with file.open("rb") as stream:
+                    data = stream.read(_MAX_OPTION_FILE + 1)
+            except OSError as error:
+                problems.append(Problem(name, 0, "file", f"cannot be read: {error.strerror or error}"))
+                continue
             found[name] = RawFile(name, data, len(data))
     return found
 

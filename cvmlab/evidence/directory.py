@@ -28,7 +28,7 @@ from cvmlab.tpm.public import load_public_key, parse_public
 from cvmlab.tpm.strict import decode_text, hex_bytes, load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
@@ -58,7 +58,7 @@ def evidence_of(files: Sequence[RawFile], *, source: str, default_name: str) -> 
     """
     reading = _Reading()
     described = {file.name: file for file in files}
-    aliases = reading.describe(described.get("evidence.json"))
+    aliases = reading.describe(described.get("evidence.json"), described.keys())
     for file in files:
         reading.take(file, aliases.get(file.name, file.name))
     for alias in aliases:
@@ -107,8 +107,11 @@ class _Reading:
     def problem(self, source: str, field: str, message: str, *, fatal: bool = True) -> None:
         self.problems.append(Problem(source, 0, field, message, fatal))
 
-    def describe(self, file: RawFile | None) -> dict[str, str]:
-        """Read ``evidence.json``: which file stands for which name of the evidence directory."""
+    def describe(self, file: RawFile | None, present: Collection[str]) -> dict[str, str]:
+        """Read ``evidence.json``: which file stands for which name of the evidence directory.
+
+        A name whose own file is `present` keeps it: of two files for one name neither may hide the other.
+        """
         if file is None or not file.data:
             return {}
         try:
@@ -128,6 +131,9 @@ class _Reading:
         for canonical, actual in (named if isinstance(named, dict) else {}).items():
             if not is_canonical(canonical) or not isinstance(actual, str):
                 self.problem(file.name, "files", f"{canonical!r} is no name of an evidence file", fatal=False)
+            elif canonical in present and actual != canonical:
+                message = f"{canonical!r} is there itself; {actual!r} does not stand for it"
+                self.problem(file.name, "files", message, fatal=False)
             elif actual in aliases:
                 self.problem(file.name, "files", f"{actual!r} is named twice", fatal=False)
             else:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError
 from cvmlab.evidence.directory import evidence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cvmlab.evidence.model import Evidence
 
@@ -27,6 +32,25 @@ MAX_FILE: Final = 64 << 20
 
 MAX_TOTAL: Final = 256 << 20
 """Most bytes read from one directory or archive."""
+
+_OPENERS: Final[dict[bytes, Callable[[IO[bytes]], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+_DAMAGE: Final = (
+    # what zipfile, tarfile and the decompressors raise for bytes that were tampered with
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +152,49 @@ def read_archive(source: Path) -> list[RawFile]:
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 return _flat(_zip(archive), source)
-        with tarfile.open(source) as tar:
+        with tarfile.open(fileobj=io.BytesIO(_unpacked(source)), mode="r:") as tar:
             return _flat(_tar(tar), source)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        NotImplementedError,
-    ) as error:
+    except EvidenceError:
+        raise
+    except _DAMAGE as error:
         raise EvidenceError(
             f"{source}: neither a directory nor a zip or tar archive that can be read ({error}). "
             "Name the folder that holds eventlog.bin and quote.msg; `cvmlab events` reads a single log"
         ) from error
 
 
+def _unpacked(source: Path) -> bytes:
+    """Return the bytes of a tar, decompressed as far as evidence may go.
+
+    `tarfile` reads headers of any size whole and unpacks whatever it skips, so the size is settled first.
+    """
+    limit = MAX_TOTAL + MAX_FILES * tarfile.RECORDSIZE
+    with source.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+        data = file.read(limit + 1) if opener is None else opener(file).read(limit + 1)
+    if len(data) > limit:
+        raise EvidenceError(f"{source}: {_too_large(0)}; name a folder with the evidence alone")
+    return data
+
+
 def _zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes | None, int, str]]:
     left = MAX_TOTAL
     for info in archive.infolist():
-        if info.is_dir():
+        if info.filename.endswith("/"):
             continue
         limit = min(MAX_FILE, left)
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            yield info.filename, None, 0, "not a plain file: links and devices are not followed"
+            continue
         if info.flag_bits & 1:
             yield info.filename, None, info.file_size, "encrypted"
             continue
         try:
             with archive.open(info) as file:
                 data = file.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGE as error:
             yield info.filename, None, info.file_size, f"damaged: {error}"
             continue
         if len(data) > limit:
