@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Programs that tests start or compare with: TPM tools and simulator, OpenSSL, a browser.
-SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium libtss2-dev pkg-config gcc python3-dev
-SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium
+SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium sbsigntool mtools dosfstools \
+  libtss2-dev pkg-config gcc python3-dev
+SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium sbsign sbverify mcopy mkfs.vfat
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint format system clean baseline bench docs matrix

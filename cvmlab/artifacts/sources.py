@@ -98,6 +98,13 @@ def _file(source: Path) -> Iterator[Artifact]:
     name = str(source)
     if head.startswith(_AR):
         yield from _package(source)
+    elif (  # before tar, which takes an image that begins with zeros for an empty archive
+        len(head) > 1024
+        and (head[512:520] == b"EFI PART" or head[510:512] == b"\x55\xaa")
+        and head[:2] != b"MZ"
+    ):
+        for path, data in read_image(source):
+            yield Artifact(name, path, data)
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             for info in archive.infolist()[:MAX_FILES]:
@@ -106,13 +113,6 @@ def _file(source: Path) -> Iterator[Artifact]:
     elif tarfile.is_tarfile(source):
         with tarfile.open(source) as tar:
             yield from _tar(tar, name, "")
-    elif (
-        len(head) > 1024
-        and (head[512:520] == b"EFI PART" or head[510:512] == b"\x55\xaa")
-        and head[:2] != b"MZ"
-    ):
-        for path, data in read_image(source):
-            yield Artifact(name, path, data)
     else:
         size = source.stat().st_size
         if size > MAX_FILE:

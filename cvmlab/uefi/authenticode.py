@@ -143,9 +143,13 @@ def _certificates(element: der.Der, source: str) -> list[x509.Certificate]:
         warnings.simplefilter("ignore")
         for item in der.children(element, source=source)[:MAX_CHAIN]:
             try:
-                found.append(x509.load_der_x509_certificate(item.whole))
+                certificate = x509.load_der_x509_certificate(item.whole)
+                # names are parsed on first use: a certificate with a broken one is none
+                certificate.subject.public_bytes()
+                certificate.issuer.public_bytes()
             except (ValueError, TypeError):
                 continue
+            found.append(certificate)
     return found
 
 

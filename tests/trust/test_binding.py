@@ -135,7 +135,11 @@ def test_enrolled_key_binds_in_every_form(judge: Judge, enrolled: bytes) -> None
     assert boot.link("key-certificate").status == "not-applicable"
 
 
-@pytest.mark.parametrize("enrolled", [OTHER_PUB, pem(OTHER), key_name(OTHER_PUB), EK_PUB])
+@pytest.mark.parametrize(
+    "enrolled",
+    [OTHER_PUB, pem(OTHER), key_name(OTHER_PUB), EK_PUB],
+    ids=["public", "pem", "name", "endorsement"],
+)
 def test_another_enrolled_key_breaks(judge: Judge, enrolled: bytes) -> None:
     boot = judge(enrolled=enrolled)
     assert boot.link("key-binding").status == "broken"
