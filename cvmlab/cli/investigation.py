@@ -1,0 +1,72 @@
+"""`cvmlab investigate` and `cvmlab demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cvmlab.cli.common import At, Enrolled, Files, Json, Nonce, Roots, app, show
+
+
+@app.command(epilog="Example: cvmlab investigate evidence/ --baseline good.json --trust-root root.pem")
+def investigate(
+    evidence: Annotated[Path, typer.Argument(help="Evidence directory, or a zip or tar of one.")],
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="B", help="Baseline to compare.")
+    ] = None,
+    trust_root: Roots = None,
+    nonce: Nonce = None,
+    enrolled_key: Enrolled = None,
+    at: At = None,
+    files: Files = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether a machine can be trusted, and why not."""
+    from cvmlab.report.investigation import investigate as run
+
+    result = run(
+        evidence,
+        baseline=baseline,
+        trust_roots=trust_root or (),
+        nonce=nonce,
+        enrolled_keys=enrolled_key or (),
+        at=at,
+        files=files or (),
+    )
+    if html is not None:
+        result.to_html(html)
+        sys.stderr.write(f"report written to {html}\n")
+    if as_json:
+        sys.stdout.write(result.to_json() + "\n")
+    else:
+        show(result.document())
+    raise typer.Exit(0 if result.verdict == "trusted" else 1)
+
+
+@app.command(epilog="Example: cvmlab demo --html report.html")
+def demo(
+    name: Annotated[str, typer.Argument(help="Sample boot.")] = "cmdline_changed",
+    html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain a real failed attestation that comes with cvmlab."""
+    from cvmlab.report.investigation import investigate as run
+    from cvmlab.report.samples import sample, sample_baseline, sample_trust_root
+
+    folder = sample(name)
+    result = run(folder, baseline=sample_baseline(), trust_roots=sample_trust_root())
+    if html is not None:
+        result.to_html(html)
+    if as_json:
+        sys.stdout.write(result.to_json() + "\n")
+        return
+    show(result.document())
+    sys.stderr.write(
+        "\nThis was a real boot. Try your own:\n"
+        "  cvmlab baseline learn GOOD_EVIDENCE… -o good.json\n"
+        "  cvmlab investigate EVIDENCE --baseline good.json --trust-root ROOT.pem --html report.html\n"
+    )
