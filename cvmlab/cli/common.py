@@ -35,6 +35,10 @@ Files = Annotated[
     list[Path] | None,
     typer.Option("--files", metavar="F", help="Folder, .deb, archive or disk image to look digests up in."),
 ]
+History = Annotated[
+    list[Path] | None,
+    typer.Option("--history", metavar="EVIDENCE", help="Earlier evidence of this machine; may be given again."),
+]
 Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that was sent.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cvmlab.cli.common import At, Enrolled, Files, Json, Nonce, Roots, app, show
+from cvmlab.cli.common import At, Enrolled, Files, History, Json, Nonce, Roots, app, show
 
 
 @app.command(epilog="Example: cvmlab investigate evidence/ --baseline good.json --trust-root root.pem")
@@ -22,6 +22,7 @@ def investigate(
     enrolled_key: Enrolled = None,
     at: At = None,
     files: Files = None,
+    history: History = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -36,6 +37,7 @@ def investigate(
         enrolled_keys=enrolled_key or (),
         at=at,
         files=files or (),
+        history=history or (),
     )
     if html is not None:
         result.to_html(html)

@@ -46,6 +46,31 @@ class EnrolledKey:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """What an earlier, verified quote of the same machine said; see `cvmlab.trust.history.record_of`.
+
+    Attributes:
+        source: The earlier evidence, for messages.
+        key_spki_sha256: Hex SHA-256 of the SubjectPublicKeyInfo of the key that signed.
+        endorsement_spki_sha256: The same of the endorsement key that a record tied it to; empty where none.
+        nonce: extraData of the quote.
+        message_sha256: SHA-256 of the bytes that were signed.
+        clock: Milliseconds that the TPM had been powered.
+        reset_count: Number of TPM resets, obfuscated per key (Part 1, 36.7).
+        restart_count: Number of restarts and resumes since, obfuscated per key.
+    """
+
+    source: str
+    key_spki_sha256: str
+    endorsement_spki_sha256: str
+    nonce: bytes
+    message_sha256: bytes
+    clock: int
+    reset_count: int
+    restart_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerifierContext:
     """The verifier's knowledge for one judgement.
 
@@ -57,6 +82,7 @@ class VerifierContext:
         activation_source: Where it came from.
         trust_roots: Certificates that paths must end in.
         at: Time of the judgement; None for now.
+        history: Earlier quotes of the same machine, in any order.
         problems: Verifier files that could not be read.
     """
 
@@ -67,6 +93,7 @@ class VerifierContext:
     activation_source: str = ""
     trust_roots: tuple[x509.Certificate, ...] = ()
     at: datetime | None = None
+    history: tuple[MachineRecord, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -80,6 +107,8 @@ class VerifierContext:
             total.update(b"|activation:" + self.activation.ak_name + self.activation.ek_public_sha256)
         for root in self.trust_roots:
             total.update(b"|root:" + root.tbs_certificate_bytes)
+        for record in self.history:
+            total.update(b"|history:" + record.message_sha256)
         return total.hexdigest()
 
 
@@ -90,6 +119,7 @@ def load_context(
     enrolled_keys: Iterable[str | Path] = (),
     trust_roots: Iterable[str | Path] = (),
     at: datetime | str | None = None,
+    history: Iterable[MachineRecord] = (),
 ) -> VerifierContext:
     """Gather what the verifier knows: files of a folder that the analyst named, and options.
 
@@ -100,6 +130,7 @@ def load_context(
         enrolled_keys: Files of enrolled keys: TPM2B_PUBLIC, PEM or DER public key, certificate, TPM name.
         trust_roots: PEM or DER files of trust roots.
         at: Time of the judgement, with a zone or in UTC, or ISO 8601 text.
+        history: What earlier quotes of the machine said.
 
     Raises:
         EvidenceError: An option cannot be used.
@@ -124,6 +155,7 @@ def load_context(
         activation_source=record.name if record is not None and activation is not None else "",
         trust_roots=tuple(root for name in trust_roots for root in _roots(Path(name))),
         at=_time(at),
+        history=tuple(history),
         problems=tuple(problems),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from cvmlab.explain.catalogue import CatalogueEntry, Severity
+    from cvmlab.explain.known_values import KnownValue
     from cvmlab.findings import Finding, Link
 
 VerdictWord = Literal["trusted", "not-trusted", "inconclusive"]
@@ -97,6 +98,7 @@ class Explanation:
         chain: All links, in order.
         registers: The register table.
         findings: Everything that was found, never changed.
+        known: Quoted values that no log explains and public measurements do.
     """
 
     verdict: VerdictWord
@@ -105,6 +107,7 @@ class Explanation:
     chain: tuple[Link, ...]
     registers: tuple[RegisterRow, ...]
     findings: tuple[Finding, ...]
+    known: tuple[KnownValue, ...] = ()
 
     @property
     def primary(self) -> Cause | None:

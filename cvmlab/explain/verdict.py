@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
 from cvmlab.explain.codes import diff_findings, file_findings, value_findings
+from cvmlab.explain.known_values import known_findings, known_values
 from cvmlab.explain.model import Explanation, RegisterRow
 from cvmlab.explain.rank import causes
 from cvmlab.explain.reconcile import replay_findings
@@ -44,6 +45,8 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
     policy_link, found = _policy_link(comparison)
     findings += found
     chain = (*boot.links, baseline_link, policy_link)
+    known = known_values(boot)
+    findings += known_findings(boot, known)
     findings += _unreadable(boot)
     findings += _unexplained_links(chain, findings)
     findings.sort(key=lambda finding: LINKS.index(finding.link))
@@ -58,6 +61,7 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
         chain=chain,
         registers=_registers(boot, comparison),
         findings=tuple(findings),
+        known=known,
     )
 
 

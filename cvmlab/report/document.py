@@ -50,6 +50,7 @@ def investigation_document(result: Investigation) -> Document:
         blocks.append(_card(result, cause))
     blocks += [Heading("Trust chain"), _chain(result)]
     blocks += _registers(result)
+    blocks += _known(result)
     if result.comparison is not None and result.comparison.rows:
         blocks += [Heading("Differences from the baseline"), diff_table(result.comparison)]
     blocks += _events(result)
@@ -227,6 +228,32 @@ def _registers(result: Investigation) -> list[Block]:
         numeric=frozenset({"register"}),
     )
     return [Heading("Registers"), table]
+
+
+def _known(result: Investigation) -> list[Block]:
+    """Quoted values that no log explains and public measurements do."""
+    known = result.explanation.known
+    if not known:
+        return []
+    rows = tuple(
+        (
+            each.register if not number else Cell("", kind="muted"),
+            _digest(each.value.hex()) if not number else Cell("", kind="muted"),
+            step,
+        )
+        for each in known
+        for number, step in enumerate(each.steps)
+    )
+    table = Table(
+        columns=("register", "quoted", "measured, in this order"),
+        rows=rows,
+        caption="Quoted values without a log",
+        numeric=frozenset({"register"}),
+    )
+    note = (
+        "No log explains these values. What is said of each is proven: measured in this order, it gives them."
+    )
+    return [Heading("What the quoted values say"), Paragraph(note), table]
 
 
 def _digest(value: str) -> Value:

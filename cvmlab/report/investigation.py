@@ -12,6 +12,7 @@ from cvmlab.baseline.learn import learn_baseline
 from cvmlab.evidence import load_context, load_evidence
 from cvmlab.explain.verdict import explain
 from cvmlab.trust.assess import assess
+from cvmlab.trust.history import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cvmlab.artifacts import Match
     from cvmlab.baseline.comparison import Comparison
     from cvmlab.evidence import Evidence, VerifierContext
+    from cvmlab.evidence.context import MachineRecord
     from cvmlab.explain.model import Cause, Explanation, VerdictWord
     from cvmlab.findings import Link
     from cvmlab.trust.assess import Assessment
@@ -185,6 +187,7 @@ def investigate(
     enrolled_keys: Iterable[str | Path] | str | Path = (),
     at: datetime | str | None = None,
     files: Iterable[str | Path] | str | Path = (),
+    history: Iterable[str | Path] | str | Path = (),
 ) -> Investigation:
     """Say whether the evidence of one machine can be trusted, and why not.
 
@@ -197,6 +200,7 @@ def investigate(
         at: Time for which to judge; now by default.
         files: Folders, Debian packages, archives or disk images in which to look for the files that the
             causes are about.
+        history: Earlier evidence of the same machine: its TPM's counters and clock may only have gone on.
 
     Raises:
         EvidenceError: Nothing at `path` can be used, or an option cannot.
@@ -213,7 +217,8 @@ def investigate(
         ('not-trusted', 'kernel-command-line-changed')
     """
     known = baseline if isinstance(baseline, Baseline) or baseline is None else load_baseline(baseline)
-    assessment = _assess(path, trust_roots, nonce, enrolled_keys, at)
+    past = [record_of(_assess(earlier, trust_roots, None, enrolled_keys, at)) for earlier in _paths(history)]
+    assessment = _assess(path, trust_roots, nonce, enrolled_keys, at, past)
     comparison = compare(assessment, known) if known is not None else None
     explanation = explain(assessment, comparison)
     return Investigation(
@@ -271,9 +276,15 @@ def _assess(
     nonce: str | bytes | None,
     enrolled_keys: Iterable[str | Path] | str | Path,
     at: datetime | str | None,
+    history: Iterable[MachineRecord] = (),
 ) -> Assessment:
     evidence = load_evidence(path)
     context = load_context(
-        path, nonce=nonce, enrolled_keys=_paths(enrolled_keys), trust_roots=_paths(trust_roots), at=at
+        path,
+        nonce=nonce,
+        enrolled_keys=_paths(enrolled_keys),
+        trust_roots=_paths(trust_roots),
+        at=at,
+        history=history,
     )
     return assess(evidence, context)

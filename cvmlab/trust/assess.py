@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from cvmlab.eventlog.types import EV_S_CRTM_VERSION
 from cvmlab.findings import LINKS, Finding, Link
 from cvmlab.trust.binding import KeyBinding, bind_key
+from cvmlab.trust.history import check_history, describe_history
 from cvmlab.trust.quotes import QuoteResult, check_quotes
 from cvmlab.trust.replaycheck import ReplayResult, check_replay
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cvmlab.eventlog.model import Event, EventLog
     from cvmlab.evidence.context import VerifierContext
@@ -58,11 +59,7 @@ class Assessment:
     @property
     def believed(self) -> bool:
         """True where key, quote, nonce and values hold: the quoted values are this machine's, now."""
-        return self.binding.bound and all(
-            link.status == "holds"
-            for link in self.links
-            if link.name in ("quote", "nonce", "register-values")
-        )
+        return _values_hold(self.links)
 
     def link(self, name: str) -> Link:
         """Return a link by name.
@@ -101,12 +98,35 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
     edited = next((finding for finding in replay.findings if finding.link == data_link.name), None)
     if edited is not None and data_link.status != "broken":
         data_link = Link(data_link.name, "broken", edited.summary)
-    links = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
-    findings = [*binding.findings, *quotes.findings, *replay.findings, *data_findings]
+    machine = check_history(context, binding, quotes)
+    seen = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
+    links = _with_machine(seen, machine, describe_history(context, binding, quotes))
+    findings = [*binding.findings, *quotes.findings, *machine, *replay.findings, *data_findings]
     findings.sort(key=lambda finding: LINKS.index(finding.link))
-    values_hold = binding.bound and all(link.status == "holds" for link in quotes.links)
-    trust = _event_trust(log, replay, quotes) if values_hold else {}
+    trust = _event_trust(log, replay, quotes) if _values_hold(links) else {}
     return Assessment(evidence, context, at, binding, quotes, replay, links, tuple(findings), trust)
+
+
+def _values_hold(links: Sequence[Link]) -> bool:
+    """True where key, quote, nonce and values hold: the quoted values are this machine's, now."""
+    status = {link.name: link.status for link in links}
+    return status["key-certificate"] in ("holds", "not-applicable") and all(
+        status[name] == "holds" for name in ("key-binding", "quote", "nonce", "register-values")
+    )
+
+
+def _with_machine(links: Sequence[Link], findings: Sequence[Finding], since: str) -> tuple[Link, ...]:
+    """Break the links that the machine's identity or its past contradicts."""
+    found = []
+    for link in links:
+        reasons = [finding.summary for finding in findings if finding.link == link.name]
+        if reasons:
+            said = [link.why] if link.status == "broken" else []
+            link = Link(link.name, "broken", "; ".join([*said, *reasons]))
+        elif since and link.name == "nonce":
+            link = Link(link.name, link.status, f"{link.why}; {since}")
+        found.append(link)
+    return tuple(found)
 
 
 def _hardware(evidence: Evidence) -> tuple[Link, Link]:

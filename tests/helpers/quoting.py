@@ -58,8 +58,9 @@ def attest(
     *,
     nonce: bytes = NONCE,
     digest: bytes | None = None,
+    clock: tuple[int, int, int, bool] = (123456, 7, 1, True),
 ) -> bytes:
-    """TPMS_ATTEST of a quote by SHA-256 (Part 2, 10.12; Part 3, 18.4)."""
+    """TPMS_ATTEST of a quote by SHA-256 (Part 2, 10.12; Part 3, 18.4); `clock`: TPMS_CLOCK_INFO."""
     chosen = [(bank, sorted(registers)) for bank, registers in selections]
     joined = b"".join(values[bank][register] for bank, registers in chosen for register in registers)
     bits = b"".join(
@@ -71,7 +72,7 @@ def attest(
     return (
         struct.pack(">IHH", 0xFF544347, 0x8018, 0)
         + struct.pack(">H", len(nonce)) + nonce
-        + struct.pack(">QIIBQ", 123456, 7, 1, 1, 1)
+        + struct.pack(">QIIBQ", *clock, 1)
         + struct.pack(">I", len(chosen)) + bits
         + struct.pack(">H", len(digest)) + digest
     )  # fmt: skip
@@ -145,6 +146,7 @@ class Machine:
     attributes: int = ATTESTATION
     files: dict[str, bytes] = field(default_factory=dict)
     values: Values = field(default_factory=dict)
+    clock: tuple[int, int, int, bool] = (123456, 7, 1, True)
 
     def __post_init__(self) -> None:
         self.files["eventlog.bin"] = boot_log(self.events, self.banks)
@@ -164,7 +166,7 @@ class Machine:
         self, *selections: tuple[str, Iterable[int]], nonce: bytes = NONCE, name: str = "quote"
     ) -> None:
         """Quote the registers as they are now."""
-        message = attest(selections or (("sha256", range(24)),), self.values, nonce=nonce)
+        message = attest(selections or (("sha256", range(24)),), self.values, nonce=nonce, clock=self.clock)
         self.files[f"{name}.msg"], self.files[f"{name}.sig"] = message, sign(self.key, message)
 
     def read_registers(self) -> None:

@@ -19,7 +19,7 @@ class SoftTpm:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "state").mkdir()
+        (folder / "state").mkdir(exist_ok=True)
         for _ in range(20):
             port = _free_pair()
             self.process = subprocess.Popen(
