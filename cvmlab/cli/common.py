@@ -37,7 +37,7 @@ Files = Annotated[
 ]
 History = Annotated[
     list[Path] | None,
-    typer.Option("--history", metavar="EVIDENCE", help="Earlier evidence of this machine; may be given again."),
+    typer.Option("--history", metavar="EVIDENCE", help="Earlier evidence of this machine; repeatable."),
 ]
 Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that was sent.")]
 
