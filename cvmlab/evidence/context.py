@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError, ParseError
-from cvmlab.evidence.directory import read_certificates, tpm_name
+from cvmlab.evidence.certificates import read_certificates
+from cvmlab.evidence.directory import tpm_name
 from cvmlab.findings import Problem
 from cvmlab.tpm.credential import parse_credential_activation
 from cvmlab.tpm.public import load_public_key, parse_public, spki_sha256

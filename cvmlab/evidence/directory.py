@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
-
-from cryptography import x509
 
 from cvmlab.errors import CvmlabError, EvidenceError, ParseError
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.ima import read_ima
+from cvmlab.evidence.certificates import MAX_CERTIFICATES, read_certificates
+from cvmlab.evidence.hardware import HardwareFile, collapse, paravisor_keys, read_hardware
 from cvmlab.evidence.model import (
     CertificateClaim,
     Evidence,
@@ -30,19 +28,18 @@ from cvmlab.tpm.strict import decode_text, hex_bytes, load_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from cryptography import x509
+
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
     from cvmlab.evidence.sources import RawFile
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
 
-MAX_CERTIFICATES: Final = 16
-"""Most certificates taken from one file, and most intermediates in all times four."""
+MAX_REPORTS: Final = 8
+"""Most hardware reports of one machine."""
 
 DESCRIPTION_SCHEMA: Final = "cvmlab.evidence/1"
-_PEM_CERTIFICATE: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}?-----END CERTIFICATE-----"
-)
 
 
 def evidence_of(files: Sequence[RawFile], *, source: str, default_name: str) -> Evidence:
@@ -89,6 +86,7 @@ class _Reading:
         self.keys: list[KeyClaim] = []
         self.certificates: list[CertificateClaim] = []
         self.clock: ClockReading | None = None
+        self.hardware = HardwareFile()
         self.problems: list[Problem] = []
         self.machine = ""
         self.collected = ""
@@ -102,6 +100,7 @@ class _Reading:
             "key": self._key,
             "certificate": self._certificate,
             "clock": self._clock,
+            "hardware": self._hardware,
         }
 
     def problem(self, source: str, field: str, message: str, *, fatal: bool = True) -> None:
@@ -224,6 +223,24 @@ class _Reading:
             certificates = certificates[1:]
         self.certificates.extend(_claim("ca", name, certificate) for certificate in certificates)
 
+    def _hardware(self, name: str, canonical: str, data: bytes) -> None:
+        found = read_hardware(data, source=name)
+        held = self.hardware
+        for have, new, limit in (
+            (held.reports, found.reports, MAX_REPORTS),
+            (held.certificates, found.certificates, 4 * MAX_CERTIFICATES),
+            (held.collateral, found.collateral, 4 * MAX_CERTIFICATES),
+        ):
+            if len(have) + len(new) > limit:
+                raise ParseError(
+                    name, 0, "file", limit, len(have) + len(new), "more of its kind than are read"
+                )
+        held.reports += found.reports
+        held.certificates += found.certificates
+        held.collateral += found.collateral
+        for claim in found.reports:
+            self.keys.extend(paravisor_keys(claim, self.problems))
+
     def evidence(self, source: str, default_name: str) -> Evidence:
         quotes = self._quotes()
         readings = self._readings(quotes)
@@ -238,7 +255,9 @@ class _Reading:
             ima=tuple(self.ima),
             userspace=self.userspace,
             keys=tuple(self.keys),
-            certificates=tuple(self.certificates),
+            certificates=(*self.certificates, *collapse(self.hardware.certificates)),
+            hardware=tuple(self.hardware.reports),
+            collateral=tuple(self.hardware.collateral),
             clock=self.clock,
             unread=unread,
             problems=tuple(self.problems),
@@ -312,32 +331,6 @@ def _claim(role: Literal["ak", "ek", "ca"], name: str, certificate: x509.Certifi
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return CertificateClaim(role, name, certificate, certificate.public_bytes(Encoding.DER))
-
-
-def read_certificates(data: bytes, *, source: str) -> list[x509.Certificate]:
-    """Read one DER certificate, or up to `MAX_CERTIFICATES` PEM ones.
-
-    Raises:
-        ParseError: No certificate, a damaged one, or too many.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TPM vendors' encodings that cryptography warns about
-        try:
-            if b"-----BEGIN CERTIFICATE-----" not in data[:65536]:
-                return [x509.load_der_x509_certificate(data)]
-            blocks = [match.group() for match in _PEM_CERTIFICATE.finditer(data)]
-            if not 0 < len(blocks) <= MAX_CERTIFICATES:
-                raise ParseError(
-                    source,
-                    0,
-                    "certificate",
-                    reason=f"{len(blocks)} whole PEM blocks; 1 to {MAX_CERTIFICATES} are read",
-                )
-            return [x509.load_pem_x509_certificate(block) for block in blocks]
-        except ParseError:
-            raise
-        except (ValueError, TypeError, x509.InvalidVersion) as error:
-            raise ParseError(source, 0, "certificate", reason=f"not an X.509 certificate: {error}") from error
 
 
 def tpm_name(data: bytes, source: str) -> bytes:

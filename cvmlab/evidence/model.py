@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
     from cvmlab.findings import Problem
+    from cvmlab.tee import HclReport, SnpReport, TdQuote, TdReport
+    from cvmlab.tee.collateral import Collateral
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
     from cvmlab.tpm.public import PublicKey, TpmPublic
@@ -87,9 +89,18 @@ class KeyClaim:
 
 @dataclass(frozen=True, slots=True)
 class CertificateClaim:
-    """A certificate of a key (``ak``, ``ek``) or of an intermediate authority (``ca``); never a root."""
+    """A certificate that came with the evidence.
 
-    role: Literal["ak", "ek", "ca"]
+    Attributes:
+        role: ``ak`` or ``ek``: of that key; ``processor``: of a processor's reporting key or an authority
+            above it; ``ca``: of another authority. None of them is a root because it is here: a root counts
+            only where its fingerprint is pinned or the verifier gave it.
+        source: File.
+        certificate: The certificate.
+        der: Its DER form.
+    """
+
+    role: Literal["ak", "ek", "ca", "processor"]
     source: str
     certificate: x509.Certificate
     der: bytes
@@ -101,6 +112,32 @@ class CertificateClaim:
             return spki_sha256(self.certificate.public_key())  # type: ignore[arg-type]
         except (ValueError, TypeError, AttributeError):
             return ""
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareClaim:
+    """What is said to be a hardware report, by its content.
+
+    Attributes:
+        kind: ``hcl-report`` (Azure: a report and what it binds), ``snp-report``, ``td-report``, ``td-quote``.
+        source: File.
+        report: The report; nothing in it is proven before its signature and chain are.
+        data: Its bytes as they lay in the file.
+    """
+
+    kind: Literal["hcl-report", "snp-report", "td-report", "td-quote"]
+    source: str
+    report: HclReport | SnpReport | TdReport | TdQuote
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralClaim:
+    """A signed statement of a processor's maker: TCB info, QE identity or a revocation list."""
+
+    kind: Literal["tcb-info", "qe-identity", "crl"]
+    source: str
+    value: Collateral | x509.CertificateRevocationList
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +154,9 @@ class Evidence:
         ima: IMA lists, binary form first.
         userspace: systemd's log of what userspace measured after the boot log; None where absent.
         keys: Keys that the evidence names.
-        certificates: Certificates of keys and intermediates.
+        certificates: Certificates of keys, processors and authorities.
+        hardware: Hardware reports.
+        collateral: Signed statements of processors' makers.
         clock: The TPM's clock as read beside the quote, unsigned; None where absent.
         unread: Files known by name that this version does not verify.
         problems: What could not be read.
@@ -135,6 +174,8 @@ class Evidence:
     userspace: EventLog | None = None
     keys: tuple[KeyClaim, ...] = ()
     certificates: tuple[CertificateClaim, ...] = ()
+    hardware: tuple[HardwareClaim, ...] = ()
+    collateral: tuple[CollateralClaim, ...] = ()
     clock: ClockReading | None = None
     unread: tuple[EvidenceFile, ...] = ()
     problems: tuple[Problem, ...] = ()

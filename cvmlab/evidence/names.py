@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from cvmlab.evidence.hardware import recognise
+
 _EXACT: Final[dict[str, str]] = {
     "eventlog.bin": "event-log",
     "binary_bios_measurements": "event-log",
@@ -23,8 +25,13 @@ _EXACT: Final[dict[str, str]] = {
     "ima_ascii.log": "ima-list",
     "hcl_report.bin": "hardware",
     "snp_report.bin": "hardware",
+    "td_report.bin": "hardware",
     "td_quote.bin": "hardware",
     "vcek.pem": "hardware",
+    "vlek.pem": "hardware",
+    "thim.json": "hardware",
+    "tcb_info.json": "hardware",
+    "qe_identity.json": "hardware",
     "token.jwt": "token",
     "userspace.log": "userspace-log",
     "nonce.hex": "verifier",
@@ -43,7 +50,7 @@ _SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
 CANONICAL: Final = frozenset(_EXACT)
 """Names that ``evidence.json`` may give other files."""
 
-NOT_VERIFIED: Final = frozenset({"hardware", "token"})
+NOT_VERIFIED: Final = frozenset({"token"})
 """Roles of files that this version knows and does not judge."""
 
 
@@ -63,7 +70,7 @@ def role_of(name: str, data: bytes) -> str:
         and _SPEC_ID.match(data, 32)
     ):
         return "event-log"
-    return "other"
+    return "hardware" if recognise(data) is not None else "other"
 
 
 def role_of_name(name: str) -> str:

@@ -6,11 +6,14 @@ The paravisor hands it out in NV index 0x01400001. Layout: OpenVMM, ``underhill_
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cvmlab.binary import Cursor
 from cvmlab.errors import ParseError
@@ -21,10 +24,13 @@ from cvmlab.tee.tdx import REPORT_SIZE, TdReport, parse_td_report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cvmlab.tpm.public import PublicKey
+
 SIGNATURE: Final = b"HCLA"
 HEADER: Final = 0x20
 AREA: Final = 0x4A0
 REQUEST_HEADER: Final = 0x14
+_MAX_NUMBER: Final = 1024
 MAX_CLAIMS: Final = 64 << 10
 TYPES: Final = {0: "invalid", 1: "VBS", 2: "SNP", 3: "TVM", 4: "TDX", 5: "CCA"}
 HASHES: Final = {1: "sha256", 2: "sha384", 3: "sha512"}
@@ -87,6 +93,31 @@ class HclReport:
             [k for k in keys if isinstance(k, dict) and k.get("kid") == kid] if isinstance(keys, list) else []
         )
         return found[0] if len(found) == 1 else None
+
+
+def jwk_key(jwk: Mapping[str, object], *, source: str) -> PublicKey:
+    """Read the RSA key of a JSON Web Key (RFC 7518, section 6.3.1).
+
+    Raises:
+        ParseError: Another kind of key, or numbers that are none or out of range.
+    """
+    numbers = []
+    for name in ("n", "e"):
+        text = jwk.get(name)
+        if jwk.get("kty") != "RSA" or not isinstance(text, str) or not 0 < len(text) <= _MAX_NUMBER:
+            raise ParseError(source, 0, f"jwk.{name}", reason="need an RSA key with short texts n and e")
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except ValueError as error:
+            raise ParseError(source, 0, f"jwk.{name}", reason=f"not base64url: {error}") from error
+        numbers.append(int.from_bytes(raw, "big"))
+    modulus, exponent = numbers
+    if exponent.bit_length() > 32 or not modulus & 1:
+        raise ParseError(source, 0, "jwk", reason="not the numbers of an RSA key")
+    try:
+        return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    except ValueError as error:
+        raise ParseError(source, 0, "jwk", reason=str(error)) from error
 
 
 def looks_like_hcl_report(data: bytes) -> bool:

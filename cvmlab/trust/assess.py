@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from cvmlab.evidence.model import Evidence
     from cvmlab.findings import Trust
 
-HARDWARE_FILES = frozenset({"hcl_report.bin", "snp_report.bin", "td_quote.bin", "vcek.pem"})
-"""Names of evidence that a hardware root would vouch for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
@@ -130,7 +127,7 @@ def _with_machine(links: Sequence[Link], findings: Sequence[Finding], since: str
 
 
 def _hardware(evidence: Evidence) -> tuple[Link, Link]:
-    present = sorted(file.name for file in evidence.unread if file.name in HARDWARE_FILES)
+    present = sorted({claim.source for claim in evidence.hardware})
     if present:
         why = f"{', '.join(present)} is present; this version does not verify hardware reports"
         return Link("hardware-root", "not-checked", why), Link("hardware-report", "not-checked", why)

@@ -13,7 +13,7 @@ from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.ima import read_ima
 from cvmlab.eventlog.ima_replay import check_entries, modes, prefix_values
 from cvmlab.eventlog.sipa import modules, parse_sipa, settings
-from cvmlab.evidence.directory import read_certificates
+from cvmlab.evidence.certificates import read_certificates
 from cvmlab.tpm.attest import parse_attest
 from cvmlab.tpm.clock import parse_clock
 from cvmlab.tpm.credential import parse_credential_activation
