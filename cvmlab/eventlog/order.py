@@ -25,6 +25,8 @@ _PCR7_TYPES: Final = frozenset(
         types.EV_EFI_ACTION,
         types.EV_EFI_VARIABLE_DRIVER_CONFIG,
         types.EV_EFI_VARIABLE_AUTHORITY,
+        types.EV_EFI_SPDM_DEVICE_POLICY,
+        types.EV_EFI_SPDM_DEVICE_AUTHORITY,
     }
 )
 _SEPARATORS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff")

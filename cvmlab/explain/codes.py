@@ -36,6 +36,8 @@ _BY_KIND: Final = {
     "driver-config-variable": "hardware-configuration-changed",
     "machine-identity": "machine-identity-differs",
     "driver": "option-rom-changed",
+    "device-policy": "hardware-configuration-changed",
+    "device-authority": "hardware-configuration-changed",
     "grub-command": "boot-configuration-changed",
     "grub-module": "boot-loader-changed",
     "boot-configuration": "boot-configuration-changed",

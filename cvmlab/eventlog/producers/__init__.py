@@ -17,22 +17,27 @@ from cvmlab.eventlog.producers import (
     boot,
     firmware,
     grub,
+    launch,
     linux,
     platform,
     secureboot,
     shim,
+    spdm,
     systemd,
     windows,
 )
 from cvmlab.eventlog.producers.registry import PRODUCERS, Decoder, EventData, complete
 from cvmlab.eventlog.producers.wording import one_line, summary_hex
+from cvmlab.eventlog.vendor_types import LAUNCH_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["DECODERS", "PRODUCERS", "Decoder", "EventData", "cache_clear", "cache_size", "decode"]
 
-_MODULES: Final = (boot, firmware, grub, linux, platform, secureboot, shim, systemd, windows)
+_MODULES: Final = (
+    boot, firmware, grub, launch, linux, platform, secureboot, shim, spdm, systemd, windows,
+)  # fmt: skip
 
 _REGISTRY: Final = complete()
 DECODERS: Final[Mapping[tuple[int, str], Decoder]] = _REGISTRY[0]
@@ -168,7 +173,6 @@ def _invalid(event: EventData, entry: Decoder, error: ParseError) -> Payload:
 
 
 def _unknown(event: EventData) -> Payload:
-    # Intel TXT Software Development Guide, appendix G: 0x400 to 0x4FF, and vendors' own up to 0x5FF
-    kind = "drtm" if 0x400 <= event.type < 0x600 else "unknown"
+    kind = "drtm" if event.type in LAUNCH_TYPES else "unknown"
     candidates = (("data", event.data),)
     return Payload("unknown", kind, "", summary_hex(event.data), Opaque(event.data), {}, candidates)

@@ -12,11 +12,17 @@ from typing import Final
 from cvmlab.errors import ParseError
 from cvmlab.eventlog import types
 from cvmlab.eventlog.model import Opaque, Payload
+from cvmlab.eventlog.producers.manifests import (
+    SIGNATURE_SIZE,
+    hcrtm_component,
+    nv_index_dynamic,
+    platform_id,
+)
 from cvmlab.eventlog.producers.registry import EventData, decoder
+from cvmlab.eventlog.producers.spdm import nv_index_instance
 from cvmlab.eventlog.producers.wording import any_text, bounded_name, byte_text, one_line, plural, summary_hex
 from cvmlab.uefi.text import until_nul
 
-_SIGNATURE_SIZE: Final = 16
 _MAX_ALGORITHMS: Final = 64
 
 
@@ -50,34 +56,22 @@ class StartupLocality:
     locality: int
 
 
-# PFP 1.06, section 10.4.5.2 (TCG_Sp800-155-PlatformId_Event)
-@dataclass(frozen=True, slots=True)
-class PlatformIdEvent:
-    """Reference to the platform's reference integrity manifest (NIST SP 800-155).
-
-    Attributes:
-        signature: ``SP800-155 Event``, or its second or third form.
-        vendor_id: IANA enterprise number of the platform's maker.
-        manifest_guid: ReferenceManifestGuid.
-        rest: The strings behind it.
-    """
-
-    signature: str
-    vendor_id: int
-    manifest_guid: uuid.UUID
-    rest: bytes
-
-
 @decoder("firmware", types.EV_NO_ACTION, kind="no-action")
 def _no_action(event: EventData) -> Payload:
-    signature = until_nul(event.data[:_SIGNATURE_SIZE].decode("latin-1"))
+    signature = until_nul(event.data[:SIGNATURE_SIZE].decode("latin-1"))
     if signature.startswith("Spec ID Event"):
         return _spec_id(event, signature)
     if signature == "StartupLocality":
         return _startup_locality(event)
     if signature.startswith("SP800-155 Event"):
-        return _platform_id(event, signature)
-    text = byte_text(event.data[:_SIGNATURE_SIZE]) or ""
+        return platform_id(event.cursor(), signature)
+    if signature == "H-CRTM CompMeas":
+        return hcrtm_component(event.cursor())
+    if signature == "NvIndexInstance":
+        return nv_index_instance(event)
+    if signature.startswith("NvIndexDynamic"):
+        return nv_index_dynamic(event.cursor())
+    text = byte_text(event.data[:SIGNATURE_SIZE]) or ""
     summary = text or summary_hex(event.data)
     return Payload("firmware", "no-action", bounded_name(text), one_line(summary), Opaque(event.data))
 
@@ -99,7 +93,7 @@ def _spec_id(event: EventData, signature: str) -> Payload:
 
 def _parse_spec_id(event: EventData, signature: str) -> SpecIdEvent:
     cursor = event.cursor()
-    cursor.take(_SIGNATURE_SIZE, "signature")
+    cursor.take(SIGNATURE_SIZE, "signature")
     platform_class = cursor.u32("platformClass")
     minor, major, errata = (
         cursor.u8("specVersionMinor"),
@@ -121,22 +115,12 @@ def _parse_spec_id(event: EventData, signature: str) -> SpecIdEvent:
 
 def _startup_locality(event: EventData) -> Payload:
     cursor = event.cursor()
-    cursor.take(_SIGNATURE_SIZE, "Signature")
+    cursor.take(SIGNATURE_SIZE, "Signature")
     locality = cursor.u8("StartupLocality")
     cursor.finish("StartupLocality")
     summary = f"TPM started from locality {locality}"
     fields: dict[str, object] = {"locality": locality}
     return Payload("firmware", "startup-locality", "", summary, StartupLocality(locality), fields)
-
-
-def _platform_id(event: EventData, signature: str) -> Payload:
-    cursor = event.cursor()
-    cursor.take(_SIGNATURE_SIZE, "Signature")
-    vendor = cursor.u32("VendorId")
-    value = PlatformIdEvent(signature, vendor, cursor.guid("ReferenceManifestGuid"), cursor.rest())
-    fields: dict[str, object] = {"vendor_id": vendor, "manifest_guid": str(value.manifest_guid)}
-    summary = f"{signature}: reference manifest {value.manifest_guid}"
-    return Payload("firmware", "no-action", bounded_name(signature), one_line(summary), value, fields)
 
 
 # PFP 1.06, section 10.4.1: 0 and FFFFFFFF are both normal; after an error the digest is of 00000001

@@ -7,12 +7,13 @@ things outside the log; what the data say of them is a claim.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import ParseError
 from cvmlab.eventlog import types
 from cvmlab.eventlog.model import Opaque, Payload
+from cvmlab.eventlog.producers.csme import engine_payload
 from cvmlab.eventlog.producers.registry import EventData, decoder
 from cvmlab.eventlog.producers.wording import (
     MAX_ITEMS,
@@ -23,13 +24,16 @@ from cvmlab.eventlog.producers.wording import (
     plural,
     summary_hex,
 )
+from cvmlab.uefi.certificates import display_name, read_certificate
 from cvmlab.uefi.guids import guid_name
-from cvmlab.uefi.text import decode_utf8
+from cvmlab.uefi.text import decode_utf8, short_hex
 
 if TYPE_CHECKING:
     import uuid
 
+EV_PREBOOT_CERT: Final = 0x00000000
 EV_POST_CODE: Final = 0x00000001
+EV_UNUSED: Final = 0x00000002
 EV_CPU_MICROCODE: Final = 0x00000009
 EV_PLATFORM_CONFIG_FLAGS: Final = 0x0000000A
 EV_TABLE_OF_DEVICES: Final = 0x0000000B
@@ -75,11 +79,15 @@ def _blob(event: EventData) -> Payload:
 
 @decoder("firmware", types.EV_EFI_PLATFORM_FIRMWARE_BLOB2, kind="firmware-blob", relation="outside")
 def _blob2(event: EventData) -> Payload:
+    return _blob2_payload(event, "firmware-blob")
+
+
+def _blob2_payload(event: EventData, kind: str) -> Payload:
     cursor = event.cursor()
     description = decode_utf8(cursor.counted(1, "BlobDescription", limit=255)).rstrip("\0")
     value = FirmwareBlob(cursor.u64("BlobBase"), cursor.u64("BlobLength"), description)
     cursor.finish("UEFI_PLATFORM_FIRMWARE_BLOB2")
-    return _blob_payload(value, "firmware-blob")
+    return _blob_payload(value, kind)
 
 
 def _parse_blob(event: EventData) -> FirmwareBlob:
@@ -135,7 +143,13 @@ def _handoff_payload(value: HandoffTables) -> Payload:
 
 @decoder("firmware", EV_POST_CODE, EV_POST_CODE2, kind="post-code", relation="outside")
 def _post_code(event: EventData) -> Payload:
+    if event.type == EV_POST_CODE2 and _fits_blob2(event.data):
+        return _blob2_payload(event, "post-code")
     return _code(event, "post-code")
+
+
+def _fits_blob2(data: bytes) -> bool:
+    return bool(data) and len(data) == 1 + data[0] + _BLOB_SIZE
 
 
 @decoder("firmware", types.EV_S_CRTM_CONTENTS, kind="crtm-contents", relation="outside")
@@ -162,7 +176,23 @@ def _platform_config(event: EventData) -> Payload:
 
 @decoder("firmware", EV_TABLE_OF_DEVICES, kind="table-of-devices", relation="outside")
 def _table_of_devices(event: EventData) -> Payload:
+    # some firmware logs the table's place as it does for EV_EFI_HANDOFF_TABLES
+    count = int.from_bytes(event.data[:8], "little")
+    if 0 < count <= _MAX_TABLES and len(event.data) == 8 + 24 * count:
+        return replace(_handoff_payload(HandoffTables(_parse_tables(event, 0))), kind="table-of-devices")
     return _text_or_bytes(event, "table-of-devices", "outside")
+
+
+# retired types: a certificate of the firmware's maker, or whatever a vendor put there
+@decoder("firmware", EV_PREBOOT_CERT, EV_UNUSED, kind="unknown")
+def _retired(event: EventData) -> Payload:
+    certificate = read_certificate(event.data)
+    if certificate is None:
+        return _text_or_bytes(event, "unknown", "unknown")
+    name = bounded_name(display_name(certificate))
+    fields: dict[str, object] = {"subject": bounded_name(certificate.subject), "sha256": certificate.sha256}
+    summary = one_line(f"certificate {name}")
+    return Payload("firmware", "unknown", name, summary, certificate, fields, (("data", event.data),))
 
 
 @decoder("firmware", EV_IPL_PARTITION_DATA, kind="partition-table")
@@ -187,7 +217,8 @@ def _nonhost(event: EventData) -> Payload:
         return Payload(
             "firmware", "nonhost", "GCE NonHostInfo", summary, Opaque(event.data), fields, candidates
         )
-    return _text_or_bytes(event, "nonhost", "unknown")
+    engine = engine_payload(event)
+    return _text_or_bytes(event, "nonhost", "unknown") if engine is None else engine
 
 
 @decoder("firmware", types.EV_COMPACT_HASH, kind="unknown")
@@ -213,4 +244,19 @@ def _text_or_bytes(event: EventData, kind: str, relation: str) -> Payload:
         value = Opaque(event.data)
         return Payload("firmware", kind, "", summary_hex(event.data), value, {}, candidates, relation)
     name = bounded_name(text)
-    return Payload("firmware", kind, name, one_line(text), text, {"text": name}, candidates, relation)
+    fields: dict[str, object] = {"text": name}
+    behind = _behind(event.data, text)
+    if behind:
+        # such as the value of a processor's register behind its name
+        fields["value"] = short_hex(behind)
+    shown = one_line(f"{text} ({short_hex(behind, 32)})" if behind else text)
+    return Payload("firmware", kind, name, shown, text, fields, candidates, relation)
+
+
+def _behind(data: bytes, text: str) -> bytes:
+    """Return the bytes behind a text and its terminator; empty where they are padding."""
+    for size, end in ((2 * len(text), b"\0\0"), (len(text.encode()), b"\0")):
+        if data[size : size + len(end)] == end and data[: len(end)] != end:
+            rest = data[size + len(end) :]
+            return rest if any(rest) else b""
+    return b""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import uuid
 
     from cvmlab.errors import ParseError
+    from cvmlab.uefi.certificates import CertificateInfo
     from cvmlab.uefi.siglist import Signature, SignatureList
 
 _SIGNATURE_KINDS: Final[dict[tuple[uuid.UUID, str], str]] = {
@@ -41,7 +42,7 @@ def _driver_config(event: EventData) -> Payload:
     variable = parse_variable(event.cursor())
     kind = _SIGNATURE_KINDS.get((variable.guid, variable.name))
     if kind is not None:
-        return _signatures(event, variable, kind)
+        return signature_payload(event, variable, kind)
     if variable.guid == EFI_GLOBAL_VARIABLE and variable.name == "SecureBoot":
         return _switch(event, variable, "secure-boot", "Secure Boot is")
     if variable.guid == EFI_GLOBAL_VARIABLE and variable.name in _MODE_VARIABLES:
@@ -88,7 +89,8 @@ def _switch(event: EventData, variable: UefiVariable, kind: str, subject: str) -
     return _payload(event, variable, kind, one_line(summary), variable, fields)
 
 
-def _signatures(event: EventData, variable: UefiVariable, kind: str) -> Payload:
+def signature_payload(event: EventData, variable: UefiVariable, kind: str) -> Payload:
+    """Return the payload of a variable that holds signature lists; what stands before damage is kept."""
     cursor = event.cursor(variable.data, variable.data_offset - event.base)
     lists, error = parse_signature_lists_tolerant(cursor)
     fields = {
@@ -158,11 +160,20 @@ def der_fields(der: bytes) -> dict[str, object]:
     certificate = read_certificate(der)
     if certificate is None:
         return {"readable": False, "size": len(der)}
+    return {"readable": True, **certificate_statements(certificate)}
+
+
+def certificate_statements(certificate: CertificateInfo) -> dict[str, object]:
+    """Return what a certificate says of itself."""
+    begin, end = certificate.not_before, certificate.not_after
     return {
-        "readable": True,
         "common_name": bounded_name(certificate.common_name),
         "subject": bounded_name(certificate.subject),
         "issuer": bounded_name(certificate.issuer),
+        "serial": certificate.serial_hex,
+        "not_before": begin.isoformat() if begin is not None else None,
+        "not_after": end.isoformat() if end is not None else None,
+        "public_key": certificate.public_key,
         "sha256": certificate.sha256,
     }
 
