@@ -66,11 +66,29 @@ class BaselineError(CvmlabError, ValueError):
     """A baseline that cannot be learned, read or applied."""
 
 
-class MissingExtraError(CvmlabError, ImportError):
-    """A feature whose optional dependency is not installed; the message has the install line."""
+class TpmError(CvmlabError):
+    """A TPM that cannot be reached, or that refuses a command.
 
-    def __init__(self, feature: str, extra: str) -> None:
+    Attributes:
+        code: TSS2_RC or TPM_RC; 0 where there was no answer at all.
+    """
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class MissingExtraError(CvmlabError, ImportError):
+    """A feature whose optional dependency is not installed; the message has the install line.
+
+    Args:
+        feature: What needs it, as the start of a sentence.
+        extra: Name of the extra in the package's metadata.
+        system: Lines that install what pip cannot, one for each way; they come first.
+    """
+
+    def __init__(self, feature: str, extra: str, *, system: tuple[str, ...] = ()) -> None:
         self.extra = extra
-        super().__init__(
-            f"{feature} needs an optional dependency. Install it with: pip install 'cvmlab[{extra}]'"
-        )
+        lines = (*system, f"pip install 'cvmlab[{extra}]'")
+        install = lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+        super().__init__(f"{feature} needs an optional dependency. Install it with: {install}")
