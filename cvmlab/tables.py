@@ -161,6 +161,7 @@ SIGNATURES: Final = Table(
         Column("not_before", "object", "Start of a certificate's validity, ISO 8601 UTC", nullable=True),
         Column("not_after", "object", "End of a certificate's validity, ISO 8601 UTC", nullable=True),
         Column("public_key", "category", "Key of a certificate, such as RSA-2048", nullable=True),
+        Column("known", "category", "Holder and purpose of a key known by its fingerprint", nullable=True),
         Column("sha256", "category", "SHA-256 of the entry's data: of a certificate, its fingerprint; hex"),
         Column("hash", "category", "The hash that the entry lists, hex", nullable=True),
         Column("revocation_time", "object", "Time from which signatures are refused", nullable=True),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.uefi.certificates import display_name
 from cvmlab.uefi.siglist import SignatureList
+from cvmlab.uefi.wellknown import impersonates, known_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +79,12 @@ def entry_name(entry: Signature) -> str:
     """Name one entry of a signature list: the certificate, or the hash itself."""
     certificate = entry.certificate
     if certificate is not None:
-        return f"certificate {display_name(certificate)} (SHA-256 {certificate.sha256[:16]}…)"
+        known = known_key(certificate)
+        holder = f", {known.text}" if known is not None else ""
+        name = display_name(certificate)
+        if impersonates(certificate) is not None:
+            holder = ", not the well-known key of that name"
+        return f"certificate {name} (SHA-256 {certificate.sha256[:16]}…{holder})"
     if entry.type_name == "X509":
         return f"unreadable certificate {entry.sha256[:16]}…"
     return f"{entry.type_name} {entry.data[:32].hex()}"
@@ -89,6 +95,9 @@ def _signatures(before: Payload, after: Payload) -> Difference:
     added = [entry_name(new[key]) for key in new if key not in old]
     removed = [entry_name(old[key]) for key in old if key not in new]
     lines = _bounded(added, removed)
+    was, now = before.fields.get("revision"), after.fields.get("revision")
+    if was != now:
+        lines = (("", f"revision: {was or 'unknown'} → {now or 'unknown'}"), *lines)
     if not added and not removed:
         lines = (("", "the entries are the same; their order, owners or encoding changed"),)
     certificates = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from cvmlab.eventlog.model import Invalid
 from cvmlab.eventlog.sipa import SipaEvent, modules
 from cvmlab.tables import (
     BOOT_ENTRIES,
@@ -18,6 +19,7 @@ from cvmlab.tables import (
 )
 from cvmlab.uefi.bootentry import LoadOption
 from cvmlab.uefi.siglist import Signature, SignatureList
+from cvmlab.uefi.wellknown import known_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +56,12 @@ def log_table(log: EventLog, name: str, trust: Mapping[int, Trust] | None = None
     return make_frame(table, {column: [row[column] for row in found] for column in table.names})
 
 
+def _value(event: Event) -> object:
+    """The decoded data; of damaged data what was read before the damage."""
+    value = event.payload.value
+    return value.partial if isinstance(value, Invalid) else value
+
+
 def _worth(event: Event, trust: Mapping[int, Trust]) -> str:
     return trust.get(event.index, "unproven")
 
@@ -79,7 +87,7 @@ def _variables(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
 
 def _signatures(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
     for event in log.events:
-        value = event.payload.value
+        value = _value(event)
         if isinstance(value, Signature):
             yield _entry(event, -1, 0, value, trust)
         elif isinstance(value, tuple):
@@ -105,7 +113,7 @@ def _entry(event: Event, number: int, entry: int, signature: Signature, trust: M
         "revocation_time": signature.revocation_time,
         "trust": _worth(event, trust),
     }
-    for column in ("name", "subject", "issuer", "serial", "not_before", "not_after", "public_key"):
+    for column in ("name", "subject", "issuer", "serial", "not_before", "not_after", "public_key", "known"):
         row[column] = None
     if signature.type_name.startswith("X509_"):
         row["hash"] = signature.data[:-16].hex()
@@ -118,6 +126,7 @@ def _entry(event: Event, number: int, entry: int, signature: Signature, trust: M
             "not_before": certificate.not_before.isoformat() if certificate.not_before else None,
             "not_after": certificate.not_after.isoformat() if certificate.not_after else None,
             "public_key": certificate.public_key,
+            "known": known.text if (known := known_key(certificate)) is not None else None,
             "sha256": certificate.sha256,
         }
     return row
@@ -150,7 +159,7 @@ def _boot_entries(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
 
 def _modules(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
     for event in log.events:
-        value = event.payload.value
+        value = _value(event)
         if not (isinstance(value, tuple) and value and all(isinstance(v, SipaEvent) for v in value)):
             continue
         for module in modules(value):

@@ -26,10 +26,17 @@ class Opaque:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Event data that a decoder refused, with its error; the raw bytes are kept."""
+    """Event data that a decoder refused, with its error.
+
+    Attributes:
+        data: The raw bytes.
+        error: Why it was refused.
+        partial: What was read before the damage, in the shape of a whole value; None where nothing was.
+    """
 
     data: bytes
     error: ParseError
+    partial: object = None
 
 
 @dataclass(frozen=True, slots=True)

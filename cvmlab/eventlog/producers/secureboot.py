@@ -13,16 +13,22 @@ from cvmlab.eventlog.producers.registry import EventData, decoder
 from cvmlab.eventlog.producers.wording import MAX_ITEMS, bounded_name, one_line, plural
 from cvmlab.uefi.certificates import display_name, read_certificate
 from cvmlab.uefi.guids import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE
-from cvmlab.uefi.siglist import parse_signature_data, parse_signature_lists_tolerant
+from cvmlab.uefi.siglist import (
+    NO_OWNER,
+    Signature,
+    parse_signature_data,
+    parse_signature_lists_tolerant,
+)
 from cvmlab.uefi.text import short_hex
 from cvmlab.uefi.variables import UefiVariable, parse_variable
+from cvmlab.uefi.wellknown import impersonates, known_key, revision
 
 if TYPE_CHECKING:
     import uuid
 
     from cvmlab.errors import ParseError
     from cvmlab.uefi.certificates import CertificateInfo
-    from cvmlab.uefi.siglist import Signature, SignatureList
+    from cvmlab.uefi.siglist import SignatureList
 
 _SIGNATURE_KINDS: Final[dict[tuple[uuid.UUID, str], str]] = {
     (EFI_GLOBAL_VARIABLE, "PK"): "platform-key",
@@ -101,8 +107,11 @@ def signature_payload(event: EventData, variable: UefiVariable, kind: str) -> Pa
     }
     value: object = lists
     summary = f"{variable.name}: {describe_signatures(lists)}"
+    if kind == "revocation-list":
+        fields["revision"] = newest = revision(lists)
+        summary += f", revision {newest}" if newest is not None else ""
     if error is not None:
-        value = Invalid(event.data, error)
+        value = Invalid(event.data, error, lists)
         fields["error"] = error.message
         fields["error_offset"] = error.offset
         summary = f"{summary}; then damaged: {error.message}"
@@ -147,7 +156,15 @@ def describe_signatures(lists: tuple[SignatureList, ...]) -> str:
 
 def _certificate_name(signature: Signature) -> str:
     certificate = signature.certificate
-    return display_name(certificate) if certificate else f"unreadable certificate {signature.sha256[:12]}"
+    return shown_name(certificate) if certificate else f"unreadable certificate {signature.sha256[:12]}"
+
+
+def shown_name(certificate: CertificateInfo) -> str:
+    """Return a certificate's name, with a word of warning where a well-known key has that name."""
+    name = display_name(certificate)
+    if impersonates(certificate) is None:
+        return name
+    return f"{name} (not the well-known key of that name: {certificate.sha256[:12]})"
 
 
 def certificate_fields(signature: Signature) -> dict[str, object]:
@@ -175,6 +192,7 @@ def certificate_statements(certificate: CertificateInfo) -> dict[str, object]:
         "not_after": end.isoformat() if end is not None else None,
         "public_key": certificate.public_key,
         "sha256": certificate.sha256,
+        "known": key.text if (key := known_key(certificate)) is not None else None,
     }
 
 
@@ -197,7 +215,7 @@ def authority_payload(event: EventData, variable: UefiVariable, producer: str) -
     value: object
     if bare is not None:
         fields["certificate"] = der_fields(variable.data)
-        value, what = variable, display_name(bare)
+        value, what = Signature(NO_OWNER, "X509", variable.data, variable.data_offset), shown_name(bare)
     else:
         offset = variable.data_offset - event.base
         signature = parse_signature_data(event.cursor(variable.data, offset))

@@ -68,7 +68,7 @@ def _sipa(event: EventData) -> Payload | None:
     if error is not None:
         fields["error"], fields["error_offset"] = error.message, error.offset
         summary += f"; then damaged: {error.message}"
-        value = Invalid(event.data, error)
+        value = Invalid(event.data, error, tree)
     candidates = (("data", event.data),)
     relation = "data" if event.set == "tpm" and event.register in _REGISTERS else "unknown"
     return Payload(
