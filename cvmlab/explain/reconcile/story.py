@@ -99,16 +99,22 @@ def _findings(log: EventLog, boot: Assessment, result: Reconciliation) -> list[F
     truncated = [edit for edit in result.edits if edit.change == "truncated"]
     open_: tuple[int, ...] = result.unexplained
     found: list[Finding] = []
-    if truncated or (open_ and (not log.complete or _never_closed(log, open_))):
+    others = _relocations([edit for edit in result.edits if edit.change != "truncated"])
+    lacking = [edit for edit in others if edit.change == "removed" and not edit.events]
+    cut = bool(truncated) or not log.complete
+    if not cut and _never_closed(log, [*open_, *(edit.register for edit in lacking)]):
+        # what these registers lack is lost with the end of the log
+        cut, truncated = True, lacking
+        others = [edit for edit in others if edit not in lacking]
+    if cut and (truncated or open_):
         found.append(_truncation(log, truncated, open_))
         open_ = ()
-    others = _relocations([edit for edit in result.edits if edit.change != "truncated"])
     # the kernel took boot_aggregate when it started: if it fits the log, what differs now came later
     measured = boot.replay.aggregate == "replayed" and not others and not truncated
     late = bool(open_) and (measured or set(open_) <= _USERSPACE)
     # beside a register that nothing explains, more than one small edit speaks for another boot
     changed = any(edit.change == "modified" or len(edit.events) > 1 for edit in others)
-    if not truncated and (_of_another_boot(others) or (open_ and not late and (changed or len(open_) > 1))):
+    if not cut and (_of_another_boot(others) or (open_ and not late and (changed or len(open_) > 1))):
         return [*found, _another_boot(log, boot, others, open_)]
     found.extend(_edit_finding(log, edit) for edit in others)
     if open_:
@@ -142,7 +148,7 @@ def _truncation(log: EventLog, truncated: Sequence[Edit], open_: Sequence[int]) 
     end = log.events[-1].index + 1
     registers = tuple(sorted({edit.register for edit in truncated} | set(open_)))
     what = "; ".join(dict.fromkeys(edit.what for edit in truncated if edit.what))
-    if truncated:
+    if truncated and not open_:
         proof = f"with what belongs there ({short(what)}) replay gives the quoted values"
     elif not log.complete:
         proof = "the file ends inside an event"
