@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError, ParseError
-from cvmlab.evidence.certificates import read_certificates
 from cvmlab.evidence.directory import tpm_name
+from cvmlab.evidence.trustfolder import read_trust
 from cvmlab.findings import Problem
 from cvmlab.tpm.credential import parse_credential_activation
 from cvmlab.tpm.public import load_public_key, parse_public, spki_sha256
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from cvmlab.evidence.model import CollateralClaim
     from cvmlab.evidence.sources import RawFile
     from cvmlab.tpm.credential import CredentialActivation
 
@@ -82,6 +82,8 @@ class VerifierContext:
         activation: Credential activation record, or None.
         activation_source: Where it came from.
         trust_roots: Certificates that paths must end in.
+        certificates: Other certificates that the verifier brings along: candidates, never roots.
+        collateral: Statements of processors' makers that the verifier brings along.
         at: Time of the judgement; None for now.
         history: Earlier quotes of the same machine, in any order.
         problems: Verifier files that could not be read.
@@ -93,6 +95,8 @@ class VerifierContext:
     activation: CredentialActivation | None = None
     activation_source: str = ""
     trust_roots: tuple[x509.Certificate, ...] = ()
+    certificates: tuple[x509.Certificate, ...] = ()
+    collateral: tuple[CollateralClaim, ...] = ()
     at: datetime | None = None
     history: tuple[MachineRecord, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -119,6 +123,7 @@ def load_context(
     nonce: str | bytes | None = None,
     enrolled_keys: Iterable[str | Path] = (),
     trust_roots: Iterable[str | Path] = (),
+    collateral: Iterable[str | Path] = (),
     at: datetime | str | None = None,
     history: Iterable[MachineRecord] = (),
 ) -> VerifierContext:
@@ -129,7 +134,10 @@ def load_context(
             because the analyst named it. None for none.
         nonce: The nonce, as hex or bytes; it outranks ``nonce.hex``.
         enrolled_keys: Files of enrolled keys: TPM2B_PUBLIC, PEM or DER public key, certificate, TPM name.
-        trust_roots: PEM or DER files of trust roots.
+        trust_roots: PEM or DER files of trust roots, or folders of them. The folder that the environment
+            variable ``CVMLAB_TRUST`` names counts too.
+        collateral: Files or folders with TCB info, QE identity, revocation lists and certificates of
+            processors; none of it is a root.
         at: Time of the judgement, with a zone or in UTC, or ISO 8601 text.
         history: What earlier quotes of the machine said.
 
@@ -148,13 +156,16 @@ def load_context(
             activation = parse_credential_activation(record.data, source=record.name)
         except ParseError as error:
             problems.append(Problem.of(error))
+    material = read_trust(trust_roots, collateral)
     return VerifierContext(
         nonce=nonce_value,
         nonce_source=nonce_source,
         enrolled=tuple(read_enrolled_key(key) for key in enrolled_keys),
         activation=activation,
         activation_source=record.name if record is not None and activation is not None else "",
-        trust_roots=tuple(root for name in trust_roots for root in _roots(Path(name))),
+        trust_roots=tuple(material.roots),
+        certificates=tuple(material.certificates),
+        collateral=tuple(material.collateral),
         at=_time(at),
         history=tuple(history),
         problems=tuple(problems),
@@ -248,16 +259,6 @@ def read_enrolled_key(path: str | Path) -> EnrolledKey:
     except ParseError as error:
         reasons.append(str(error))
     raise EvidenceError(f"{path}: not a key that can be enrolled ({'; '.join(reasons)})")
-
-
-def _roots(path: Path) -> list[x509.Certificate]:
-    data = _option_file(path, "trust root")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read_certificates(data, source=path.name)
-    except ParseError as error:
-        raise EvidenceError(f"{path}: the trust root cannot be used: {error.message}") from error
 
 
 def _time(at: datetime | str | None) -> datetime | None:

@@ -24,7 +24,8 @@ CERTIFICATION_QE_REPORT: Final = 6
 CERTIFICATION_PCK_CHAIN: Final = 5
 INTEL_QE: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 MAX_SIGNATURE_DATA: Final = 64 << 10
-_DEBUG: Final = 0x01
+_UNTRUSTED: Final = 0xFF
+_MIGRATABLE: Final = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ class TdReport:
 
     @property
     def debug(self) -> bool:
-        """True where the TD may be debugged (attribute bit 0)."""
-        return bool(self.attributes[0] & _DEBUG)
+        """True where the TD is off trust: debugged (attribute bit 0), or profiled (bits 1 to 7)."""
+        return bool(self.attributes[0] & _UNTRUSTED)
 
 
 def parse_td_report(data: bytes, *, source: str, base: int = 0) -> TdReport:
@@ -125,6 +126,11 @@ class QeReport:
     def report_data(self) -> bytes:
         """Report data of the enclave report (SGX REPORT_BODY, offset 320)."""
         return self.report[320:384]
+
+    @property
+    def misc_select(self) -> bytes:
+        """MISCSELECT of the enclave (offset 16)."""
+        return self.report[16:20]
 
     @property
     def attributes(self) -> bytes:
@@ -207,8 +213,13 @@ class TdQuote:
 
     @property
     def debug(self) -> bool:
-        """True where the TD may be debugged (attribute bit 0)."""
-        return bool(self.td_attributes[0] & _DEBUG)
+        """True where the TD is off trust: debugged (attribute bit 0), or profiled (bits 1 to 7)."""
+        return bool(self.td_attributes[0] & _UNTRUSTED)
+
+    @property
+    def migratable(self) -> bool:
+        """True where a service TD may migrate this one (attribute bit 29)."""
+        return bool(int.from_bytes(self.td_attributes, "little") & _MIGRATABLE)
 
     @property
     def key_bound(self) -> bool:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from cvmlab.eventlog.types import EV_S_CRTM_VERSION
 from cvmlab.findings import LINKS, Finding, Link
 from cvmlab.trust.binding import KeyBinding, bind_key
+from cvmlab.trust.hardware import HardwareResult, check_hardware
 from cvmlab.trust.history import check_history, describe_history
 from cvmlab.trust.quotes import QuoteResult, check_quotes
 from cvmlab.trust.replaycheck import ReplayResult, check_replay
+from cvmlab.trust.tdquote import by_td_quote, registers_of_log, rests_on_td_quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ class Assessment:
         evidence: The claims.
         context: What the verifier knows.
         at: Time of the judgement.
+        hardware: The hardware reports.
         binding: The attestation key.
         quotes: The quotes and the values they vouch for.
         replay: The registers.
@@ -41,6 +44,7 @@ class Assessment:
     evidence: Evidence
     context: VerifierContext
     at: datetime
+    hardware: HardwareResult
     binding: KeyBinding
     quotes: QuoteResult
     replay: ReplayResult
@@ -87,21 +91,32 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
         run says *not-checked, because* and the next goes on.
     """
     at = context.at or datetime.now(UTC)
-    binding = bind_key(evidence, context, at=at)
-    quotes = check_quotes(evidence, context, binding)
+    hardware = check_hardware(evidence, context, at=at)
+    binding = bind_key(evidence, context, at=at, hardware=hardware)
     log = first_log(evidence)
-    replay = check_replay(log, evidence.ima, quotes.values, evidence.userspace)
+    if rests_on_td_quote(evidence, hardware):
+        binding, quotes = by_td_quote(hardware, context)
+    else:
+        quotes = registers_of_log(log, check_quotes(evidence, context, binding), hardware)
+    replay = check_replay(log, evidence.ima, quotes.values, evidence.userspace, set_=quotes.set)
     data_link, data_findings = _event_data(log)
     edited = next((finding for finding in replay.findings if finding.link == data_link.name), None)
     if edited is not None and data_link.status != "broken":
         data_link = Link(data_link.name, "broken", edited.summary)
     machine = check_history(context, binding, quotes)
-    seen = (*_hardware(evidence), *binding.links, *quotes.links, replay.link, data_link)
+    seen = (*hardware.links, *binding.links, *quotes.links, replay.link, data_link)
     links = _with_machine(seen, machine, describe_history(context, binding, quotes))
-    findings = [*binding.findings, *quotes.findings, *machine, *replay.findings, *data_findings]
+    findings = [
+        *hardware.findings,
+        *binding.findings,
+        *quotes.findings,
+        *machine,
+        *replay.findings,
+        *data_findings,
+    ]
     findings.sort(key=lambda finding: LINKS.index(finding.link))
     trust = _event_trust(log, replay, quotes) if _values_hold(links) else {}
-    return Assessment(evidence, context, at, binding, quotes, replay, links, tuple(findings), trust)
+    return Assessment(evidence, context, at, hardware, binding, quotes, replay, links, tuple(findings), trust)
 
 
 def _values_hold(links: Sequence[Link]) -> bool:
@@ -124,15 +139,6 @@ def _with_machine(links: Sequence[Link], findings: Sequence[Finding], since: str
             link = Link(link.name, link.status, f"{link.why}; {since}")
         found.append(link)
     return tuple(found)
-
-
-def _hardware(evidence: Evidence) -> tuple[Link, Link]:
-    present = sorted({claim.source for claim in evidence.hardware})
-    if present:
-        why = f"{', '.join(present)} is present; this version does not verify hardware reports"
-        return Link("hardware-root", "not-checked", why), Link("hardware-report", "not-checked", why)
-    why = "the evidence has no hardware report; it rests on the TPM's own keys"
-    return Link("hardware-root", "not-applicable", why), Link("hardware-report", "not-applicable", why)
 
 
 def firmware_quirk(event: Event) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cvmlab.errors import VerificationError
+from cvmlab.errors import ParseError, VerificationError
 from cvmlab.findings import Finding, Link
+from cvmlab.tee.hcl import HclReport, jwk_key
 from cvmlab.tpm.credential import binds
 from cvmlab.tpm.public import check_key_attributes, check_key_strength, spki_sha256
-from cvmlab.trust.paths import subject, verify_path
+from cvmlab.trust.keycert import check_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from cvmlab.evidence.context import VerifierContext
-    from cvmlab.evidence.model import CertificateClaim, Evidence, KeyClaim
+    from cvmlab.evidence.model import Evidence, KeyClaim
     from cvmlab.tpm.public import PublicKey, TpmPublic
+    from cvmlab.trust.hardware import HardwareResult
     from cvmlab.trust.paths import CertificatePath
 
 
@@ -29,7 +30,8 @@ class KeyBinding:
         public: TPM public area of the key; None where only a bare key was given.
         key: The key to verify quotes with; None where there is none.
         source: File that the key came from.
-        way: ``enrolment``, ``credential-activation``, ``certificate``, or empty where not bound.
+        way: ``enrolment``, ``credential-activation``, ``hardware-report``, ``certificate``, or empty where
+            not bound.
         links: The links ``key-binding`` and ``key-certificate``.
         findings: What was found wrong or missing.
         path: Verified certificate path of the key (AK, or the EK that vouches for it), if any.
@@ -71,13 +73,16 @@ class _Work:
         self.findings.append(Finding(code, link, why))
 
 
-def bind_key(evidence: Evidence, context: VerifierContext, *, at: datetime) -> KeyBinding:
+def bind_key(
+    evidence: Evidence, context: VerifierContext, *, at: datetime, hardware: HardwareResult | None = None
+) -> KeyBinding:
     """Find the attestation key among the claims and check what binds it to this machine.
 
     Args:
         evidence: The claims: keys and certificates.
         context: What the verifier knows: enrolled keys, credential activation record, trust roots.
         at: Time at which certificates must be valid (timezone-aware).
+        hardware: What became of the hardware reports; None where they were not looked at.
 
     Returns:
         The key with the links ``key-binding`` and ``key-certificate``. Never raises for evidence.
@@ -97,9 +102,24 @@ def bind_key(evidence: Evidence, context: VerifierContext, *, at: datetime) -> K
                 "key-binding",
                 f"the key of {claim.source if claim else 'evidence'} is none of the enrolled keys",
             )
+        if hardware is not None:
+            way = _vouched(way, key, hardware, work)
     else:
         endorsement = None
-    path, certificate_link, by_certificate = _certificates(evidence, context, key, endorsement, way, at, work)
+    certified = check_certificates(
+        evidence,
+        context,
+        key,
+        endorsement,
+        at=at,
+        way=way,
+    )
+    for code, link, why in certified.failures:
+        if link == "key-binding":
+            work.fail(code, link, why)
+        else:
+            work.findings.append(Finding(code, link, why))
+    path, certificate_link, by_certificate = certified.path, certified.link, certified.names_key
     if by_certificate and not way:
         way = "certificate"
         work.holds.append(by_certificate)
@@ -208,78 +228,27 @@ def _endorsed(way: str, endorsement: KeyClaim, context: VerifierContext, work: _
     return ""
 
 
-def _certificates(
-    evidence: Evidence,
-    context: VerifierContext,
-    key: PublicKey | None,
-    endorsement: KeyClaim | None,
-    way: str,
-    at: datetime,
-    work: _Work,
-) -> tuple[CertificatePath | None, Link, str]:
-    """Check the certificate of the key, or of the endorsement key that vouches for it."""
-    enrolled = way == "enrolment"
-    intermediates = [claim.certificate for claim in evidence.certificates if claim.role == "ca"]
-    own = list(_of_key(evidence.certificates, "ak", spki_sha256(key) if key is not None else ""))
-    foreign = [c for c in evidence.certificates if c.role == "ak" and c not in own]
-    for claim in foreign if key is not None else []:
-        work.fail(
-            "attestation-key-differs",
-            "key-binding",
-            f"the certificate {claim.source} is of another key than the one that is said to sign quotes",
-        )
-    claims = endorsement_claims(evidence)
-    wanted = {_spki(endorsement)} if endorsement is not None else {_spki(claim) for claim in claims}
-    vouching = [c for spki in sorted(wanted) if spki for c in _of_key(evidence.certificates, "ek", spki)]
-    candidates = [*own, *vouching]
-
-    def link(status: str, why: str) -> Link:
-        return Link("key-certificate", status, why)  # type: ignore[arg-type]
-
-    if not candidates:
-        if enrolled:
-            return None, link("not-applicable", "the key is enrolled; no certificate is needed"), ""
-        return None, link("not-checked", "the evidence has no certificate of the key or of its TPM"), ""
-    if not context.trust_roots:
-        if enrolled:
-            return None, link("not-applicable", "the key is enrolled; no trust root was given"), ""
-        why = f"no trust root was given to check {candidates[0].source} against"
-        return None, link("not-checked", why), ""
-    errors: list[tuple[str, str]] = []
-    for claim in candidates:
-        is_own = claim in own
-        untrusted = "attestation-key-certificate-untrusted" if is_own else "endorsement-certificate-untrusted"
-        expired = "attestation-key-certificate-expired" if is_own else untrusted
-        try:
-            path = verify_path(
-                claim.certificate,
-                intermediates,
-                context.trust_roots,
-                at=at,
-                untrusted_code=untrusted,
-                expired_code=expired,
-            )
-        except VerificationError as error:
-            errors.append((error.code, f"{claim.source}: {error}"))
-            continue
-        what = "attestation key" if is_own else "endorsement key"
-        why = f"the certificate of the {what} ({claim.source}) leads to the trust root {subject(path.root)!r}"
-        return path, link("holds", why), f"its certificate {claim.source} names it" if is_own else ""
-    for code, why in errors:
-        work.findings.append(Finding(code, "key-certificate", why))
-    return None, link("broken", "; ".join(why for _, why in errors)), ""
-
-
-def endorsement_claims(evidence: Evidence) -> tuple[KeyClaim, ...]:
-    """The endorsement keys that the evidence names."""
-    return tuple(claim for claim in evidence.keys if claim.role == "ek" and claim.key is not None)
-
-
-def _of_key(claims: Iterable[CertificateClaim], role: str, spki: str) -> Iterable[CertificateClaim]:
-    """The certificates of a role whose key is `spki` (hex SHA-256); each belongs to its own key only."""
-    for claim in claims:
-        if claim.role == role and spki and claim.spki_sha256 == spki:
-            yield claim
+def _vouched(way: str, key: PublicKey, hardware: HardwareResult, work: _Work) -> str:
+    """Bind the key by the runtime claims of an HCL report that a genuine processor signed."""
+    if hardware.binding_problem:
+        work.fail("attestation-key-not-bound", "key-binding", hardware.binding_problem)
+        return way
+    claim = hardware.binding
+    if claim is None or not isinstance(claim.report, HclReport):
+        if any(isinstance(check.claim.report, HclReport) for check in hardware.checks):
+            work.open.append("the hardware report that names it could not be verified")
+        return way
+    jwk = claim.report.key("HCLAkPub")
+    try:
+        named = jwk_key(jwk, source=claim.source) if jwk is not None else None
+    except ParseError:
+        named = None
+    if named is None or spki_sha256(named) != spki_sha256(key):
+        # another key than the one named is a finding of `_choose`
+        work.open.append(f"the hardware report {claim.source} names no such key")
+        return way
+    work.holds.append(f"the hardware report {claim.source} names it (HCLAkPub)")
+    return way or "hardware-report"
 
 
 def _binding_link(key: PublicKey | None, way: str, work: _Work) -> Link:
@@ -292,7 +261,8 @@ def _binding_link(key: PublicKey | None, way: str, work: _Work) -> Link:
     if way:
         return Link("key-binding", "holds", "; ".join(work.holds))
     why = "nothing ties the attestation key to this machine: " + (
-        "; ".join(work.open) or "no enrolled key, no credential activation, no certificate"
+        "; ".join(work.open)
+        or "no enrolled key, no credential activation, no hardware report, no certificate"
     )
     work.findings.append(Finding("attestation-key-not-bound", "key-binding", why))
     return Link("key-binding", "not-checked", why)

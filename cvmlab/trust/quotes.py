@@ -44,12 +44,14 @@ class QuoteResult:
             is nothing else.
         links: The links ``quote``, ``nonce`` and ``register-values``.
         findings: What was found wrong or missing.
+        set: Register set of `values`: ``tpm``, or ``cc`` where a TD quote vouches for them.
     """
 
     quotes: tuple[CheckedQuote, ...]
     values: Mapping[tuple[int, str], bytes]
     links: tuple[Link, Link, Link]
     findings: tuple[Finding, ...]
+    set: str = "tpm"
 
 
 def check_quotes(evidence: Evidence, context: VerifierContext, binding: KeyBinding) -> QuoteResult:

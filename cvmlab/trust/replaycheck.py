@@ -86,6 +86,8 @@ def check_replay(
     lists: Iterable[ImaList],
     quoted: Mapping[tuple[int, str], bytes],
     userspace: EventLog | None = None,
+    *,
+    set_: str = "tpm",
 ) -> ReplayResult:
     """Compare the replay of the logs with the quoted values.
 
@@ -94,6 +96,7 @@ def check_replay(
         lists: IMA lists, for register 10.
         quoted: (register, bank) to value, from verified quotes only.
         userspace: Log of what userspace measured after the boot log; any prefix of it may have been quoted.
+        set_: Register set of `quoted`: ``tpm``, or ``cc`` where a TD quote vouches for the values.
 
     Returns:
         States, link and findings. A register 10 that no IMA list explains is ``not-checked``.
@@ -108,14 +111,14 @@ def check_replay(
             if match is not None and (best is None or match[1].count > best[1].count):
                 best = match
         else:
-            state = _state(log, replayed, register, bank, value, userspace)
+            state = _state(log, replayed, register, bank, value, userspace, set_)
         states.append(state)
     states.extend(_unquoted(log, replayed, quoted))
     findings: list[Finding] = []
     if log is None or not log.events:
         why = "the evidence has no boot event log (eventlog.bin), so nothing says what was started"
-        findings.append(Finding("log-missing", "log-replay", why, "tpm", _indices(quoted)))
-    findings.extend(_idle_banks(quoted))
+        findings.append(Finding("log-missing", "log-replay", why, set_, _indices(quoted)))
+    findings.extend(_idle_banks(quoted, set_))
     if best is not None:
         findings.extend(_forged_entries(best[0], best[1].count, "event-data"))
     elif any(s.register == IMA_REGISTER and s.status == "not-replayed" for s in states):
@@ -123,7 +126,7 @@ def check_replay(
             findings.extend(_forged_entries(ima, len(ima.entries), "log-replay"))
     return ReplayResult(
         tuple(states),
-        _link(log, states, quoted),
+        _link(log, states, quoted, set_),
         tuple(findings),
         best[0] if best else None,
         best[1] if best else None,
@@ -138,12 +141,13 @@ def _state(
     bank: str,
     value: bytes,
     userspace: EventLog | None,
+    set_: str,
 ) -> RegisterState:
     if log is None or not log.events:
-        return RegisterState("tpm", register, bank, value, None, "not-checked", "there is no log")
-    if log.set != "tpm" or register not in REGISTERS["tpm"]:
-        why = "the log is not of this TPM register"
-        return RegisterState("tpm", register, bank, value, None, "not-checked", why)
+        return RegisterState(set_, register, bank, value, None, "not-checked", "there is no log")
+    if log.set != set_ or register not in REGISTERS[set_]:
+        why = f"the log is of another set of registers than the quoted {_names(set_, [register])}"
+        return RegisterState(set_, register, bank, value, None, "not-checked", why)
     if bank not in replayed:
         why = f"the log has no replayable {bank} digests"
         return RegisterState(log.set, register, bank, value, None, "not-checked", why)
@@ -247,34 +251,41 @@ def _unquoted(
 
 
 def _link(
-    log: EventLog | None, states: Iterable[RegisterState], quoted: Mapping[tuple[int, str], bytes]
+    log: EventLog | None,
+    states: Iterable[RegisterState],
+    quoted: Mapping[tuple[int, str], bytes],
+    set_: str,
 ) -> Link:
     if log is None or not log.events:
         return Link("log-replay", "not-checked", "there is no readable boot event log")
     if not quoted:
         return Link("log-replay", "not-checked", "no verified quote vouches for any register value")
     covered = [state for state in states if state.quoted is not None]
-    if idle := _idle_banks(quoted):
+    if idle := _idle_banks(quoted, set_):
         return Link("log-replay", "broken", idle[0].summary)
     wrong = sorted({state.register for state in covered if state.status == "not-replayed"})
     if wrong:
-        return Link("log-replay", "broken", f"replay of {log.source} does not give the quoted {_pcrs(wrong)}")
+        return Link(
+            "log-replay", "broken", f"replay of {log.source} does not give the quoted {_names(set_, wrong)}"
+        )
     silent = sorted({state.register for state in covered if state.status == "not-checked"})
     if silent:
         why = next(state.why for state in covered if state.status == "not-checked")
-        return Link("log-replay", "not-checked", f"{_pcrs(silent)}: {why}; the others match")
+        return Link("log-replay", "not-checked", f"{_names(set_, silent)}: {why}; the others match")
     banks = ", ".join(sorted({state.bank for state in covered}))
     return Link(
-        "log-replay", "holds", f"replay gives every quoted value ({_pcrs(_indices(quoted))}; {banks})"
+        "log-replay", "holds", f"replay gives every quoted value ({_names(set_, _indices(quoted))}; {banks})"
     )
 
 
-def _idle_banks(quoted: Mapping[tuple[int, str], bytes]) -> list[Finding]:
+def _idle_banks(quoted: Mapping[tuple[int, str], bytes], set_: str) -> list[Finding]:
     """Banks that the firmware did not extend: anyone could write any boot into them.
 
     An active bank whose PCR 0 to 7 are all zero was left out by firmware or boot loader (CVE-2021-42299).
     """
-    found = []
+    found: list[Finding] = []
+    if set_ != "tpm":
+        return found
     for bank in sorted({bank for _, bank in quoted}):
         values = [value for (register, b), value in quoted.items() if b == bank and register <= 7]
         if values and not any(any(value) for value in values):
@@ -289,7 +300,10 @@ def _indices(quoted: Mapping[tuple[int, str], bytes]) -> tuple[int, ...]:
     return tuple(sorted({register for register, _ in quoted}))
 
 
-def _pcrs(registers: Iterable[int]) -> str:
+def _names(set_: str, registers: Iterable[int]) -> str:
+    """Name registers as people do: CC register 1 is RTMR 0."""
+    if set_ == "cc":
+        return "RTMR " + ", ".join(str(register - 1) for register in registers)
     return "PCR " + ", ".join(str(register) for register in registers)
 
 
