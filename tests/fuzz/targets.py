@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,16 @@ from cvmlab.baseline.exchange import baseline_from_json
 from cvmlab.binary import Cursor
 from cvmlab.errors import BaselineError, ParseError, VerificationError
 from cvmlab.eventlog import read_event_log
+from cvmlab.eventlog.formats.cel import read_cel_cbor, read_cel_tlv
+from cvmlab.eventlog.formats.userspace import read_userspace_log
 from cvmlab.eventlog.ima import read_ima
 from cvmlab.eventlog.ima_replay import check_entries, modes, prefix_values
+from cvmlab.eventlog.reader import read_event_logs
 from cvmlab.eventlog.sipa import modules, parse_sipa, settings
 from cvmlab.evidence.certificates import read_certificates
+from cvmlab.tee.hcl import parse_hcl_report
+from cvmlab.tee.snp import parse_snp_report
+from cvmlab.tee.tdx import parse_td_quote
 from cvmlab.tpm.attest import parse_attest
 from cvmlab.tpm.clock import parse_clock
 from cvmlab.tpm.credential import parse_credential_activation
@@ -30,6 +37,12 @@ from cvmlab.view import render_html, render_markdown, render_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_SEEDS = importlib.util.spec_from_file_location("fuzz_seeds", Path(__file__).with_name("seeds.py"))
+assert _SEEDS is not None
+assert _SEEDS.loader is not None
+made = importlib.util.module_from_spec(_SEEDS)
+_SEEDS.loader.exec_module(made)
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
 
@@ -57,6 +70,45 @@ def ima(data: bytes) -> None:
             for _ in prefix_values(found, bank, mode):
                 pass
     found.to_frame()
+
+
+def cel(data: bytes) -> None:
+    """A canonical log in any encoding never raises, and replays."""
+    for found in (read_cel_tlv(data, "fuzz"), read_cel_cbor(data, "fuzz"), read_event_log(data)):
+        for event in found.events:
+            assert 0 <= event.offset <= len(data)
+        found.replay()
+        found.to_frame()
+
+
+def userspace(data: bytes) -> None:
+    read_userspace_log(data, "fuzz").replay()
+
+
+def wrapped(data: bytes) -> None:
+    """Whatever a file holds, there is at least one log, and it replays."""
+    logs = read_event_logs(data)
+    assert logs
+    for found in logs:
+        found.replay()
+
+
+def ccel(data: bytes) -> None:
+    found = read_event_log(data)
+    found.replay()
+    assert found.end <= len(data)
+
+
+def hcl_report(data: bytes) -> None:
+    parse_hcl_report(data, source="fuzz")
+
+
+def snp_report(data: bytes) -> None:
+    parse_snp_report(data, source="fuzz")
+
+
+def td_quote(data: bytes) -> None:
+    parse_td_quote(data, source="fuzz")
 
 
 def sipa(data: bytes) -> None:
@@ -150,7 +202,8 @@ def evidence(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        log, ima, sipa, signature_list, device_path, load_option, gpt, sbat, certificate, quote, signature,
+        log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, sipa, signature_list,
+        device_path, load_option, gpt, sbat, certificate, quote, signature,
         public, key, registers, record, clock, baseline, evidence,
     )
 }  # fmt: skip
@@ -172,7 +225,10 @@ def seeds(name: str) -> list[bytes]:
     boot = SAMPLES / "baseline"
     if name == "evidence":
         return [_archive(boot)]
-    if name in ("signature-list", "device-path", "load-option", "gpt", "sbat", "certificate", "sipa"):
+    built = _built(name, (boot / "eventlog.bin").read_bytes())
+    if built:
+        return built
+    if name in ("signature-list", "device-path", "load-option", "gpt", "sbat", "certificate"):
         return _parts(name)
     files = {
         "log": ["eventlog.bin"],
@@ -190,6 +246,21 @@ def seeds(name: str) -> list[bytes]:
     return [(boot / file).read_bytes() for file in files[name] if (boot / file).exists()]
 
 
+def _built(name: str, data: bytes) -> list[bytes]:
+    """Inputs that are built after a specification."""
+    built: dict[str, Callable[[], list[bytes]]] = {
+        "cel": made.cel,
+        "userspace": lambda: made.cel()[-1:],
+        "sipa": made.sipa,
+        "wrapped": lambda: made.wrapped(data),
+        "ccel": lambda: made.ccel(data),
+        "hcl-report": lambda: [made.hcl_report()],
+        "snp-report": lambda: [made.snp_report()],
+        "td-quote": lambda: [made.td_quote()],
+    }
+    return built[name]() if name in built else []
+
+
 def _parts(name: str) -> list[bytes]:
     """Pieces of the sample logs: the data of events of one kind."""
     kinds = {
@@ -199,7 +270,6 @@ def _parts(name: str) -> list[bytes]:
         "sbat": {"sbat-level"},
         "device-path": {"boot-entry"},
         "certificate": {"authority"},
-        "sipa": {"windows-boot"},
     }[name]
     found = read_event_log(SAMPLES / "baseline" / "eventlog.bin")
     return [event.data for event in found.events if event.payload.kind in kinds] or [bytes(16)]
