@@ -47,13 +47,13 @@ def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
     """
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(frame.columns)
-    for row in frame.itertuples(index=False):
+    plain = frame.astype(object).where(frame.notna(), None)
+    for row in plain.itertuples(index=False):
         writer.writerow([_safe(value) for value in row])
 
 
 def _safe(value: object) -> object:
-    # NaN is the one value unequal to itself
-    if value is None or value != value:
+    if value is None:
         return ""
     if isinstance(value, str):
         text = value.replace("\0", "\\x00")

@@ -44,6 +44,8 @@ class Problem:
         field: Field being read, in the spelling of the specification.
         message: What is wrong, with need and have where known.
         fatal: True where reading stopped here, False for an oddity that reading went past.
+        need: Bytes (or the value) that the format needs here; None where that is no number.
+        have: Bytes (or the value) that are here; None where that is no number.
     """
 
     source: str
@@ -51,11 +53,13 @@ class Problem:
     field: str
     message: str
     fatal: bool = True
+    need: int | None = None
+    have: int | None = None
 
     @classmethod
     def of(cls, error: ParseError, *, fatal: bool = True) -> Problem:
         """Turn a `ParseError` into a row."""
-        return cls(error.source, error.offset, error.field, error.message, fatal)
+        return cls(error.source, error.offset, error.field, error.message, fatal, error.need, error.have)
 
     def __str__(self) -> str:
         return f"{self.source}: offset {self.offset} (0x{self.offset:x}): {self.message}"

@@ -15,7 +15,8 @@ class Column:
 
     Attributes:
         name: Column name.
-        dtype: pandas dtype: ``int64``, ``bool``, ``object`` (text) or ``category`` (text that repeats).
+        dtype: pandas dtype: ``int64``, ``Int64`` (integers that may be absent), ``bool``, ``object`` (text)
+            or ``category`` (text that repeats).
         meaning: What it holds, with the unit.
         values: The only values allowed; empty where any is.
         nullable: True where a value may be absent (shown as such, never as a blank that reads as fine).
@@ -208,7 +209,20 @@ MODULES: Final = Table(
     ),
 )
 
-TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA, VARIABLES, SIGNATURES, BOOT_ENTRIES, MODULES)
+PROBLEMS: Final = Table(
+    "problems",
+    (
+        Column("source", "category", "File, or what the bytes are"),
+        Column("offset", "int64", "Where in the source, bytes; 0 where all of it is meant"),
+        Column("field", "category", "Field being read, in the spelling of the specification"),
+        Column("need", "Int64", "Bytes (or the value) that the format needs here", nullable=True),
+        Column("have", "Int64", "Bytes (or the value) that are here", nullable=True),
+        Column("fatal", "bool", "True where reading stopped here; False where it went on"),
+        Column("message", "object", "What is wrong, in words"),
+    ),
+)
+
+TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA, VARIABLES, SIGNATURES, BOOT_ENTRIES, MODULES, PROBLEMS)
 """Every table of the product."""
 
 
@@ -237,6 +251,8 @@ def make_frame(table: Table, columns: dict[str, list[object]]) -> pd.DataFrame:
             values = list(empty_column(column, size))
         if column.dtype == "category":
             data[column.name] = _categorical(column, values)
+        elif column.dtype == "Int64":
+            data[column.name] = pd.Series(values, dtype="Int64")
         else:
             data[column.name] = np.array(values, dtype=column.dtype)
     import cvmlab.accessor  # noqa: F401 - registers df.cvm, which cannot be before pandas is there

@@ -75,5 +75,5 @@ def end_of_log(log: EventLog) -> NoReturn:
     """A damaged log was shown as far as it could be read: say where it ends and exit with 2."""
     fatal = [problem for problem in log.problems if problem.fatal]
     for problem in fatal:
-        complain(f"{problem}; {len(log.events)} events before it were read")
+        complain(f"{problem}; {log.events_before(problem)} events before it were read")
     raise typer.Exit(2 if fatal else 0)

@@ -23,7 +23,8 @@ def events(
         typer.Option(
             "--table",
             metavar="T",
-            help="For --csv and --parquet: events, registers, variables, signatures, boot_entries, modules.",
+            help="For --csv and --parquet: events, registers, variables, signatures, boot_entries, modules, "
+            "problems.",
         ),
     ] = "events",
 ) -> None:

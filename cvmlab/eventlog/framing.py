@@ -424,37 +424,48 @@ class Frames:
     errors: list[list[int]] = field(default_factory=lambda: [[] for _ in range(_ERROR_COLUMNS)])
 
 
-def frame(data: bytes, starts: Sequence[int] = (0,), ends: Sequence[int] | None = None) -> Frames:
+def frame(
+    data: bytes,
+    starts: Sequence[int] = (0,),
+    ends: Sequence[int] | None = None,
+    *,
+    state: Sequence[int] = (0, 0, 0, 0, 0, 0),
+    algorithms: Sequence[tuple[int, int]] = (),
+) -> Frames:
     """Frame the logs ``data[starts[i]:ends[i]]`` and return their columns.
 
     Args:
         data: One flat buffer; it is not copied.
         starts: First byte of each log.
         ends: One past the last byte of each log; the end of the buffer by default.
+        state: Where to begin, as the kernel keeps it: inside a log whose start is known.
+        algorithms: (TPM_ALG_ID, digest size) of that log.
     """
     stops = [len(data)] if ends is None else list(ends)
     zero_from, ones_from = [], []
     for start, stop in zip(starts, stops, strict=True):
         if not 0 <= start <= stop <= len(data):
             raise ValueError(f"slice {start}:{stop} is not inside a buffer of {len(data)} bytes")
-        zero_from.append(_tail(data, start, stop, b"\0"))
-        ones_from.append(_tail(data, start, stop, b"\xff"))
+        zero_from.append(tail(data, start, stop, b"\0"))
+        ones_from.append(tail(data, start, stop, b"\xff"))
     frames = Frames([0] * len(stops), [0] * len(stops))
     room = min(max(128, sum(stops) // 96 - sum(starts) // 96), 8192)
     events = [[0] * room for _ in range(_EVENT_COLUMNS)]
     digests = [[0] * (4 * room + MAX_DIGESTS) for _ in range(_DIGEST_COLUMNS)]
     errors = [[0] * (64 + 3 * MAX_DIGESTS) for _ in range(_ERROR_COLUMNS)]
-    state = [0] * 6
-    algorithms, sizes = [0] * MAX_DIGESTS, [0] * MAX_DIGESTS
-    while state[_LOG] < len(stops):
+    now = list(state)
+    numbers, sizes = [0] * MAX_DIGESTS, [0] * MAX_DIGESTS
+    for row, (number, size) in enumerate(algorithms[:MAX_DIGESTS]):
+        numbers[row], sizes[row] = number, size
+    while now[_LOG] < len(stops):
         filled = kernel(
             data,
             starts,
             stops,
             zero_from,
             ones_from,
-            state,
-            algorithms,
+            now,
+            numbers,
             sizes,
             frames.formats,
             frames.ends,
@@ -471,7 +482,7 @@ def frame(data: bytes, starts: Sequence[int] = (0,), ends: Sequence[int] | None 
     return frames
 
 
-def _tail(data: bytes, start: int, stop: int, byte: bytes) -> int:
+def tail(data: bytes, start: int, stop: int, byte: bytes) -> int:
     """Return the offset from which ``data[start:stop]`` holds nothing but `byte`."""
     at = stop
     step = 4096

@@ -30,6 +30,8 @@ ALGORITHM_REPEATED: Final = 102
 DIGEST_REPEATED: Final = 103
 DIGEST_UNLISTED: Final = 104
 DIGEST_MISSING: Final = 105
+RESUMED: Final = 106
+ANOTHER_LOG: Final = 107
 NOTE: Final = 100
 
 ERRORS: Final[dict[int, tuple[str, str]]] = {
@@ -53,5 +55,10 @@ ERRORS: Final[dict[int, tuple[str, str]]] = {
     DIGEST_REPEATED: ("digests.hashAlg", "more than one digest of one algorithm; the first counts"),
     DIGEST_UNLISTED: ("digests.hashAlg", "digest of an algorithm that the Spec ID event does not list"),
     DIGEST_MISSING: ("digests.count", "fewer digests than the Spec ID event lists"),
+    RESUMED: (
+        "TCG_PCR_EVENT",
+        "from here events follow without a gap to the end of the log and are read; bytes lost before them",
+    ),
+    ANOTHER_LOG: ("SpecIDEvent", "another log starts here and is read apart from this one"),
 }
 """Error code to (field in the spelling of the specification, reason)."""

@@ -1,4 +1,4 @@
-"""Tables of one log beside its events: variables, signatures, boot entries, Windows modules, registers."""
+"""Tables of one log beside its events: variables, signatures, boot entries, modules, registers, problems."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cvmlab.tables import (
     BOOT_ENTRIES,
     EVENTS,
     MODULES,
+    PROBLEMS,
     REGISTERS,
     SIGNATURES,
     VARIABLES,
@@ -38,7 +39,8 @@ def log_table(log: EventLog, name: str, trust: Mapping[int, Trust] | None = None
 
     Args:
         log: The log.
-        name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries`` or ``modules``.
+        name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``
+            or ``problems``.
         trust: Trust of each event by index; ``unproven`` where left out.
 
     Returns:
@@ -195,12 +197,18 @@ def _registers(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
             }
 
 
+def _problems(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
+    for problem in log.problems:
+        yield {column: getattr(problem, column) for column in PROBLEMS.names}
+
+
 _TABLES: Final[Mapping[str, tuple[Table, Callable[[EventLog, Mapping[int, Trust]], Iterator[Row]]]]] = {
     "registers": (REGISTERS, _registers),
     "variables": (VARIABLES, _variables),
     "signatures": (SIGNATURES, _signatures),
     "boot_entries": (BOOT_ENTRIES, _boot_entries),
     "modules": (MODULES, _modules),
+    "problems": (PROBLEMS, _problems),
 }
 LOG_TABLES: Final = ("events", *_TABLES)
 """Names of the tables of a log."""

@@ -123,12 +123,14 @@ class EventLog:
         set: Register set the indices belong to: ``tpm`` or ``cc``.
         banks: Bank names, in the order of the Spec ID event.
         events: All events up to the damage, if any.
-        problems: Damage and oddities, in order of offset. A `fatal` one ended the reading.
+        problems: Damage and oddities, in order of offset. A `fatal` one ended the reading, or lost a stretch.
         anomalies: Events that break the rules of their register although they are well framed
             (unexpected type in PCR 7, look-alike separator, EV_NO_ACTION with a digest), as findings.
         startup_locality: Locality of the StartupLocality event; None where there is none.
         size: Bytes of the input.
         end: Offset behind the last event; padding from there on is normal.
+        resumed: Index of the first event behind damage from which the log could be read again to its end;
+            None where reading never stopped, or stopped for good.
     """
 
     source: str
@@ -141,11 +143,21 @@ class EventLog:
     startup_locality: int | None
     size: int
     end: int
+    resumed: int | None = None
 
     @property
     def complete(self) -> bool:
-        """True where nothing ended the reading early."""
+        """True where nothing stopped the reading, for good or for a stretch."""
         return not any(problem.fatal for problem in self.problems)
+
+    @property
+    def cut(self) -> bool:
+        """True where reading stopped for good: what the log held further on is not known."""
+        return self.resumed is None and not self.complete
+
+    def events_before(self, problem: Problem) -> int:
+        """Return how many events stand before the place of a problem."""
+        return sum(event.offset < problem.offset for event in self.events)
 
     def replay(self) -> dict[str, dict[int, bytes]]:
         """Replay the digests: bank to register index to value. See `cvmlab.eventlog.replay`."""
@@ -168,7 +180,8 @@ class EventLog:
         """Return one table of the log, by the schema of that name in `cvmlab.tables`.
 
         Args:
-            name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries`` or ``modules``.
+            name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``
+                or ``problems``.
             trust: Trust of each event by index, from an investigation.
 
         Raises:

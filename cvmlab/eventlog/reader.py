@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import BANK_BY_ALGORITHM
 from cvmlab.errors import EvidenceError
-from cvmlab.eventlog import framing, framing_codes
+from cvmlab.eventlog import framing, framing_codes, resync
 from cvmlab.eventlog.digest_check import check_digest
 from cvmlab.eventlog.model import Event, EventLog
 from cvmlab.eventlog.order import anomalies
@@ -73,18 +74,35 @@ def read_event_logs(
         raise EvidenceError(f"{label}: more than {MAX_LOG >> 20} MiB: this is not a boot event log")
     # a TCG log is by far the usual case; the other formats load their readers only when asked
     if data[32:46] == _SPEC_ID_START or not data:
-        return (_plain(data, label, set),)
+        return read_plain(data, label, set)
     from cvmlab.eventlog.formats.recognise import read_any
 
-    return read_any(data, label, set, _plain)
+    return read_any(data, label, set)
 
 
-def _plain(data: bytes, source: str, set_: str | None) -> EventLog:
-    return log_of(framing.frame(data), data, source, set_)
+def read_plain(data: bytes, source: str, set_: str | None) -> tuple[EventLog, ...]:
+    """Read TCG logs one behind the other, as they lie in a file; there is always one."""
+    frames = framing.frame(data)
+    further = resync.log_starts(data, frames)
+    if not further:
+        return (log_of(frames, data, source, set_),)
+    found = []
+    bounds = [0, *further, len(data)]
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        one = framing.frame(data, [start], [end])
+        if end < len(data):
+            note = (0, end, framing_codes.ANOTHER_LOG, 0, 0)
+            for column, value in zip(one.errors, note, strict=True):
+                column.insert(0, value)
+        found.append(log_of(one, data, f"{source} (log {number + 1})" if number else source, set_, end=end))
+    return tuple(found)
 
 
-def log_of(frames: Frames, data: bytes, source: str, set_: str | None) -> EventLog:
-    """Make an `EventLog` of the columns of one framed log."""
+def log_of(frames: Frames, data: bytes, source: str, set_: str | None, *, end: int | None = None) -> EventLog:
+    """Make an `EventLog` of the columns of one framed log, which ends at `end` (by default with the data)."""
+    resumed = None
+    if frames.errors[0]:
+        frames, resumed = resync.read_on(data, frames, len(data) if end is None else end)
     set_ = set_ or _register_set(frames)
     events: list[Event] = []
     closed: set[int] = set()
@@ -112,6 +130,7 @@ def log_of(frames: Frames, data: bytes, source: str, set_: str | None) -> EventL
         startup_locality=locality if locality in (0, 3, 4) else None,
         size=len(data),
         end=frames.ends[0],
+        resumed=resumed,
     )
 
 
@@ -134,7 +153,8 @@ def _event(
     problem = None
     if register not in REGISTERS[set_] and register != _TRAILER:
         message = f"register {register} does not exist; the event extends nothing"
-        problem = Problem(source, offset, "pcrIndex", message, fatal=False)
+        most = max(REGISTERS[set_])
+        problem = Problem(source, offset, "pcrIndex", message, fatal=False, need=most, have=register)
     return event, problem
 
 
@@ -143,7 +163,9 @@ def _problems(frames: Frames, source: str) -> list[Problem]:
     for _, offset, code, need, have in zip(*frames.errors, strict=True):
         field, reason = framing_codes.ERRORS[code]
         message = f"{field}: {reason}" + (f": need {need}, have {have}" if need or have else "")
-        found.append(Problem(source, offset, field, message, fatal=code < framing_codes.NOTE))
+        fatal = code < framing_codes.NOTE
+        known = (need, have) if need or have else (None, None)
+        found.append(Problem(source, offset, field, message, fatal, *known))
     return found
 
 

@@ -193,14 +193,14 @@ def _event_data(log: EventLog | None) -> tuple[Link, list[Finding]]:
         if problem.fatal:
             code = (
                 "log-truncated"
-                if "past the end" in problem.message or "ends inside" in problem.message
+                if log.cut and ("past the end" in problem.message or "ends inside" in problem.message)
                 else "log-malformed"
             )
             findings.append(
                 Finding(
                     code,
                     "event-data",
-                    f"{problem}; {len(log.events)} events before it were read",
+                    f"{problem}; {log.events_before(problem)} events before it were read",
                     log.set,
                     (),
                     (),

@@ -86,7 +86,7 @@ def test_empty_log_gives_empty_tables_of_the_same_columns() -> None:
     log = read_event_log(b"")
     for name in LOG_TABLES:
         frame = log.table(name)
-        assert frame.empty
+        assert len(frame) == (name == "problems")
         assert list(frame.columns) == list(table_named(name).names)
 
 

@@ -69,7 +69,7 @@ def _ima(log: EventLog) -> Finding:
 def _as_truncation(log: EventLog, edits: Sequence[Edit], baseline: Baseline | None) -> list[Edit]:
     """Missing tails are a truncation only if nothing in the log stood behind them; else they were cut out."""
     missing = [order for edit in edits if edit.change == "truncated" for order in edit.slots]
-    if not missing or not log.complete:
+    if not missing or log.cut:
         return list(edits)
     held = _last_held(log, baseline)
     if held is not None and held > min(missing):
@@ -101,7 +101,7 @@ def _findings(log: EventLog, boot: Assessment, result: Reconciliation) -> list[F
     found: list[Finding] = []
     others = _relocations([edit for edit in result.edits if edit.change != "truncated"])
     lacking = [edit for edit in others if edit.change == "removed" and not edit.events]
-    cut = bool(truncated) or not log.complete
+    cut = bool(truncated) or log.cut
     if not cut and _never_closed(log, [*open_, *(edit.register for edit in lacking)]):
         # what these registers lack is lost with the end of the log
         cut, truncated = True, lacking
@@ -150,7 +150,7 @@ def _truncation(log: EventLog, truncated: Sequence[Edit], open_: Sequence[int]) 
     what = "; ".join(dict.fromkeys(edit.what for edit in truncated if edit.what))
     if truncated and not open_:
         proof = f"with what belongs there ({short(what)}) replay gives the quoted values"
-    elif not log.complete:
+    elif log.cut:
         proof = "the file ends inside an event"
     else:
         proof = "it ends before the firmware closed its registers"
