@@ -222,7 +222,35 @@ PROBLEMS: Final = Table(
     ),
 )
 
-TABLES: Final = (EVENTS, REGISTERS, DIFF, IMA, VARIABLES, SIGNATURES, BOOT_ENTRIES, MODULES, PROBLEMS)
+HARDWARE: Final = Table(
+    "hardware",
+    (
+        Column("report", "category", "File that the report came from (claimed, unescaped)"),
+        Column(
+            "kind",
+            "category",
+            "What the field is of",
+            ("hcl-report", "runtime-claims", "snp-report", "td-report", "td-quote", "certificate"),
+        ),
+        Column("field", "category", "Field, as its specification spells it (claimed, unescaped)"),
+        Column("value", "object", "What it says (worth what `worth` says, unescaped)"),
+        Column("meaning", "object", "What that means"),
+        Column("worth", "category", "Whether a genuine processor signed it", ("proven", "unproven")),
+    ),
+)
+
+TABLES: Final = (
+    EVENTS,
+    REGISTERS,
+    DIFF,
+    IMA,
+    VARIABLES,
+    SIGNATURES,
+    BOOT_ENTRIES,
+    MODULES,
+    PROBLEMS,
+    HARDWARE,
+)
 """Every table of the product."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
+from cvmlab.report.hardware import hardware_blocks
 from cvmlab.report.identified import identified
 from cvmlab.view import (
     Card,
@@ -49,6 +50,7 @@ def investigation_document(result: Investigation) -> Document:
     for cause in causes[1:]:
         blocks.append(_card(result, cause))
     blocks += [Heading("Trust chain"), _chain(result)]
+    blocks += hardware_blocks(result)
     blocks += _registers(result)
     blocks += _known(result)
     if result.comparison is not None and result.comparison.rows:
@@ -69,6 +71,7 @@ def section_document(result: Investigation, section: str) -> Document:
     """Return one part of the report; see `Investigation.view`."""
     sections: dict[str, tuple[str, Callable[[], list[Block]]]] = {
         "chain": ("Trust chain", lambda: [_chain(result)]),
+        "hardware": ("Hardware", lambda: hardware_blocks(result, folded=False)),
         "registers": ("Registers", lambda: _registers(result)),
         "differences": ("Differences from the baseline", lambda: _differences(result)),
         "events": ("Boot events", lambda: _events(result, folded=False)),

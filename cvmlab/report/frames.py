@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cvmlab.tables import REGISTERS, make_frame
+from cvmlab.tables import HARDWARE, REGISTERS, make_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cvmlab.explain.model import RegisterRow
+    from cvmlab.trust.hardware import HardwareResult
 
 
 def registers_frame(rows: Iterable[RegisterRow]) -> pd.DataFrame:
@@ -23,3 +24,11 @@ def registers_frame(rows: Iterable[RegisterRow]) -> pd.DataFrame:
     for name in ("quoted", "replayed", "baseline"):
         columns[name] = [getattr(row, name) or None for row in rows]
     return make_frame(REGISTERS, columns)
+
+
+def hardware_frame(result: HardwareResult) -> pd.DataFrame:
+    """Return the hardware table (`cvmlab.tables.HARDWARE`), one row a field of a hardware report."""
+    from cvmlab.trust.fields import hardware_rows
+
+    rows = hardware_rows(result)
+    return make_frame(HARDWARE, {name: [getattr(row, name) for row in rows] for name in HARDWARE.names})

@@ -106,6 +106,16 @@ class Investigation:
 
         return self.comparison.to_frame() if self.comparison is not None else make_frame(DIFF, {})
 
+    def hardware(self) -> pd.DataFrame:
+        """Return the hardware table (`cvmlab.tables.HARDWARE`), one row a field of a hardware report.
+
+        Returns:
+            The frame; empty where there is no hardware report.
+        """
+        from cvmlab.report.frames import hardware_frame
+
+        return hardware_frame(self.assessment.hardware)
+
     def table(self, name: str) -> pd.DataFrame:
         """Return one table of the boot log with the trust of each event: see `EventLog.table`.
 
@@ -141,7 +151,7 @@ class Investigation:
         """Return one part of the report as a document that a notebook cell shows.
 
         Args:
-            section: ``chain``, ``registers``, ``differences``, ``events`` or ``inputs``.
+            section: ``chain``, ``hardware``, ``registers``, ``differences``, ``events`` or ``inputs``.
 
         Raises:
             KeyError: There is no such section.

@@ -71,6 +71,8 @@ class SnpReport:
         current_version: Firmware version as (major, minor, build).
         committed_version: Committed firmware version.
         launch_tcb: TCB when the guest was started.
+        launch_mit_vector: Mitigations at launch (version 5), else None.
+        current_mit_vector: Mitigations now (version 5), else None.
         signature_r: R, big-endian integer.
         signature_s: S.
         signed: The bytes that the signature covers.
@@ -100,6 +102,8 @@ class SnpReport:
     current_version: tuple[int, int, int]
     committed_version: tuple[int, int, int]
     launch_tcb: Tcb
+    launch_mit_vector: int | None
+    current_mit_vector: int | None
     signature_r: int
     signature_s: int
     signed: bytes
@@ -191,6 +195,7 @@ def parse_snp_report(data: bytes, *, source: str, base: int = 0) -> SnpReport:
     c_build, c_minor, c_major = (cursor.u8(f"COMMITTED_{name}") for name in ("BUILD", "MINOR", "MAJOR"))
     cursor.take(1, "RESERVED")
     launch = cursor.take(8, "LAUNCH_TCB")
+    vectors = (cursor.u64("LAUNCH_MIT_VECTOR"), cursor.u64("CURRENT_MIT_VECTOR")) if version >= 5 else None
     turin = product_of(cpuid) == "Turin"
     return SnpReport(
         version=version,
@@ -217,6 +222,8 @@ def parse_snp_report(data: bytes, *, source: str, base: int = 0) -> SnpReport:
         current_version=(major, minor, build),
         committed_version=(c_major, c_minor, c_build),
         launch_tcb=tcb(launch, turin=turin),
+        launch_mit_vector=vectors[0] if vectors else None,
+        current_mit_vector=vectors[1] if vectors else None,
         signature_r=_coordinate(data, SIGNED, source, base),
         signature_s=_coordinate(data, SIGNED + _COORDINATE, source, base),
         signed=bytes(data[:SIGNED]),

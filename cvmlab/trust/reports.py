@@ -122,7 +122,7 @@ class HardwareCheck:
 
 
 def check_root(
-    work: Gathered, leaf: x509.Certificate, use: Use, context: HardwareContext, what: str
+    work: Gathered, leaf: x509.Certificate, use: Use, context: HardwareContext, what: str, *, signed: bool
 ) -> tuple[CertificatePath | None, Revocation | None]:
     """Check the path of a signing key's certificate to its maker's root.
 
@@ -132,6 +132,8 @@ def check_root(
         use: What the root must be pinned for.
         context: Certificates, roots, lists, time.
         what: Name of the key for people.
+        signed: True where that key signed the report. Else the signer is unknown, and a certificate that
+            leads nowhere says nothing of its root.
 
     Returns:
         The path where one leads to a root that counts and is valid at the time; what lists say of it.
@@ -145,7 +147,9 @@ def check_root(
     except VerificationError as error:
         authorities = [c for c in context.certificates if c != leaf and _is_authority(c)]
         why = f"the certificate of the {what} leads to no pinned or given root: {error}"
-        if authorities:
+        if not signed:
+            work.leave(code, f"{why}; it is of no key that signed the report")
+        elif authorities:
             work.fail(code, why, issuer=leaf.issuer.rfc4514_string()[:200])
         else:
             work.leave(code, why, issuer=leaf.issuer.rfc4514_string()[:200])

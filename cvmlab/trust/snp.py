@@ -59,7 +59,7 @@ def check_snp(
     else:
         leaf = leaf if leaf is not None else keys[0]
         role = role_of_certificate(leaf)
-        path, revocation = check_root(root, leaf, "snp", context, role)
+        path, revocation = check_root(root, leaf, "snp", context, role, signed=signed)
         if path is not None and not _right_authority(leaf, role):
             root.fail(
                 "hardware-chain-untrusted", f"{subject(leaf)!r} is a {role}, issued as another kind of key"

@@ -59,7 +59,7 @@ def check_td_quote(claim: HardwareClaim, quote: TdQuote, context: HardwareContex
         work.leave("evidence-incomplete", f"its signature cannot be checked: {why}")
     else:
         found = leaf if leaf is not None else keys[0]
-        path, revocation = check_root(root, found, "tdx", context, "PCK")
+        path, revocation = check_root(root, found, "tdx", context, "PCK", signed=leaf is not None)
         signed = _judge(claim, quote, leaf, work)
         if signed and leaf is not None:
             tcb_status = check_platform(quote, leaf, context, work)
