@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.banks import BANK_BY_ALGORITHM, DIGEST_SIZE
+from cvmlab.banks import BANK_BY_ALGORITHM, DIGEST_SIZE, available, digest
 from cvmlab.binary import Cursor
 from cvmlab.errors import MissingExtraError, ParseError
 from cvmlab.eventlog.formats.ima_events import template_payload
 from cvmlab.eventlog.formats.records import (
+    MAX_PROBLEMS,
     NO_REGISTER,
     OTHER,
     TYPE_NUMBER,
@@ -22,6 +24,7 @@ from cvmlab.eventlog.formats.records import (
     Record,
     bank_named,
     log_of_records,
+    number_of,
     opaque_payload,
     text_payload,
 )
@@ -35,9 +38,10 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.model import EventLog
 
 MAX_RECORDS: Final = 1_000_000
-MAX_PROBLEMS: Final = 1000
 
 RECNUM, PCR, NV_INDEX, DIGESTS = range(4)
+CC_REGISTER: Final = 108
+"""Index of a CC measurement register: not in the specification, written on Google's TDX machines."""
 CONTENT: Final = {4: "cel", 5: "pcclient_std", 7: "ima_template", 8: "ima_tlv", 9: "systemd", 80: "cos"}
 _CONTENT_NUMBER: Final = {name: number for number, name in CONTENT.items()}
 _IMA_TLV: Final = {
@@ -53,10 +57,19 @@ _IMA_TLV: Final = {
 _MANAGEMENT: Final = {1: "cel_version", 2: "firmware_end", 80: "cel_timestamp", 81: "state_trans"}
 
 
+# systemd, pcrextend.c and cryptsetup.c: of these the digest is of the text; of a volume key it is an HMAC
+# with the key, of others it may be of more than the text
+_SYSTEMD_TEXT: Final = frozenset({"phase", "filesystem", "machine-id", "product-id", None})
+
+
 def looks_like_tlv(data: bytes) -> bool:
     """Tell whether bytes start with a record number, an index and digests as TLV."""
     at = 0
-    for kinds, sizes in (((RECNUM,), (1, 2, 4, 8)), ((PCR, NV_INDEX), (1, 2, 4)), ((DIGESTS,), None)):
+    for kinds, sizes in (
+        ((RECNUM,), (1, 2, 4, 8)),
+        ((PCR, NV_INDEX, CC_REGISTER), (1, 2, 4)),
+        ((DIGESTS,), None),
+    ):
         if len(data) < at + 5 or data[at] not in kinds:
             return False
         size = int.from_bytes(data[at + 1 : at + 5], "big")
@@ -103,8 +116,8 @@ def _tlv_record(cursor: Cursor) -> tuple[tuple[int, Cursor], Cursor, tuple[int, 
         raise cursor.error("recnum", f"type {kind} where a record number must be", at=at)
     at = cursor.offset
     index = _tlv(cursor, "index")
-    if index[0] not in (PCR, NV_INDEX):
-        raise cursor.error("index", f"type {index[0]} where a PCR or NV index must be", at=at)
+    if index[0] not in (PCR, NV_INDEX, CC_REGISTER):
+        raise cursor.error("index", f"type {index[0]} where a register or NV index must be", at=at)
     at = cursor.offset
     kind, digests = _tlv(cursor, "digests")
     if kind != DIGESTS:
@@ -114,7 +127,8 @@ def _tlv_record(cursor: Cursor) -> tuple[tuple[int, Cursor], Cursor, tuple[int, 
 
 def _record(at: int, index: tuple[int, Cursor], digests: Cursor, content: tuple[int, Cursor]) -> Record:
     raw = index[1].rest()
-    register = int.from_bytes(raw, "big") if index[0] == PCR and 0 < len(raw) <= 4 else NO_REGISTER
+    named = index[0] in (PCR, CC_REGISTER) and 0 < len(raw) <= 4
+    register = int.from_bytes(raw, "big") if named else NO_REGISTER
     found: dict[str, bytes] = {}
     while digests.remaining:
         here = digests.offset
@@ -125,7 +139,8 @@ def _record(at: int, index: tuple[int, Cursor], digests: Cursor, content: tuple[
             raise ParseError(digests.source, here, "digest", DIGEST_SIZE[bank], len(data), "wrong size")
         found.setdefault(bank, data)
     kind, body = content
-    return _content(at, register, found, CONTENT.get(kind, f"content {kind}"), _fields(body), body)
+    record = _content(at, register, found, CONTENT.get(kind, f"content {kind}"), _fields(body), body)
+    return replace(record, set="cc") if index[0] == CC_REGISTER else record
 
 
 def _fields(body: Cursor) -> tuple[int, dict[int, bytes], bytes]:
@@ -218,9 +233,13 @@ def named_record(item: Mapping[object, object], source: str, number: int, offset
     def get(*keys: object) -> object:
         return next((item[key] for key in keys if key in item), None)
 
-    index = get("pcr", PCR)
+    # systemd numbers the RTMRs from 0, the CC profile from 1 (its 0 is MRTD)
+    rtmr = get("rtmr")
+    index = rtmr if rtmr is not None else get("pcr", PCR)
     if isinstance(index, bool) or not (index is None or isinstance(index, int)):
         raise ParseError(source, offset, f"{place}.pcr", reason="not a number")
+    if rtmr is not None and isinstance(index, int):
+        index += 1
     if index is None and get("nv_index", "nv_name", NV_INDEX) is None:
         raise ParseError(source, offset, f"{place}.pcr", reason="neither a PCR nor an NV index")
     register = index if index is not None and 0 <= index < NO_REGISTER else NO_REGISTER
@@ -232,25 +251,26 @@ def named_record(item: Mapping[object, object], source: str, number: int, offset
         content = get(*(key for key in item if isinstance(key, int) and key in CONTENT)) if kind else content
     kind = CONTENT.get(kind, kind) if isinstance(kind, int) else kind
     name = kind if isinstance(kind, str) else "unknown"
-    return _named_content(offset, register, digests, name, content, source, place)
+    record = _named_content(offset, register, digests, name, content, source, place)
+    return replace(record, set="cc") if rtmr is not None else record
 
 
 def _named_digests(value: object, source: str, place: str, offset: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if isinstance(value, dict):
-        value = [{"hashAlg": name, "digest": digest} for name, digest in value.items()]
+        value = [{"hashAlg": name, "digest": text} for name, text in value.items()]
     if not isinstance(value, list):
         raise ParseError(source, offset, f"{place}.digests", reason="need a list")
     for item in value[:16]:
         if not isinstance(item, dict):
             raise ParseError(source, offset, f"{place}.digests", reason="need objects")
         bank = bank_named(item.get("hashAlg", item.get("hash_alg", item.get(0))))
-        digest = _bytes(item.get("digest", item.get(1)))
+        value_of = _bytes(item.get("digest", item.get(1)))
         if bank is None:
             continue
-        if digest is None or len(digest) != DIGEST_SIZE[bank]:
+        if value_of is None or len(value_of) != DIGEST_SIZE[bank]:
             raise ParseError(source, offset, f"{place}.digests", reason=f"no {bank} digest")
-        found.setdefault(bank, digest)
+        found.setdefault(bank, value_of)
     return found
 
 
@@ -264,11 +284,25 @@ def _bytes(value: object) -> bytes | None:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        pass
+        return _base64(text)
+
+
+def _base64(text: str) -> bytes | None:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def _bytes_of(value: object, digests: Mapping[str, bytes]) -> bytes | None:
+    """Bytes of a text that may be hex or base64: the digests tell where it can be read as both."""
+    data = _bytes(value)
+    if isinstance(value, str) and data is not None and digests:
+        other = _base64(value)
+        banks = [bank for bank in digests if available(bank)]
+        if other is not None and banks and all(digest(bank, other) == digests[bank] for bank in banks):
+            return other
+    return data
 
 
 def _named_content(
@@ -282,8 +316,8 @@ def _named_content(
     if kind == "pcclient_std":
         number = get("event_type", 0)
         if isinstance(number, str):
-            number = TYPE_NUMBER.get(number, _number(number))
-        data = _bytes(get("event_data", 1)) if get("event_data", 1) is not None else b""
+            number = TYPE_NUMBER.get(number.upper(), number_of(number))
+        data = _bytes_of(get("event_data", 1), digests) if get("event_data", 1) is not None else b""
         if (
             isinstance(number, bool)
             or not isinstance(number, int)
@@ -309,13 +343,6 @@ def _named_content(
     return Record(offset, register, digests, raw, OTHER, kind[:64], opaque_payload(raw, kind))
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return -1
-
-
 def _systemd(
     offset: int, register: int, digests: dict[str, bytes], fields: Mapping[object, object]
 ) -> Record:
@@ -330,6 +357,8 @@ def _systemd(
         if key in ("eventType", "bootId", "timestamp", "nvIndexName") and isinstance(value, str | int)
     }
     payload = text_payload("systemd", "boot-phase", str(kind or ""), raw, named)
+    if kind not in _SYSTEMD_TEXT:
+        payload = replace(payload, relation="outside" if kind == "volume-key" else "unknown")
     return Record(offset, register, digests, raw, OTHER, label, payload)
 
 

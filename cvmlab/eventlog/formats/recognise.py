@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _IMA_TEXT: Final = re.compile(rb"\s{0,8}\d{1,2} +[0-9a-fA-F]{32,128} +\S+ ")
 _SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
 _HEADER: Final = re.compile(rb"\x00{4}\x03\x00{23}.{4}Spec ID Event03\0", re.DOTALL)
+_JSON_DEPTH: Final = 6
+_JSON_WIDTH: Final = 1000
+_JSON_LINE: Final = 1 << 16
 MIN_EVENTS: Final = 2
 """Fewest events by which a TCG 1.2 log without a Spec ID is known inside another file."""
 
@@ -66,6 +69,8 @@ def _direct(data: bytes, source: str, set_: str | None) -> tuple[EventLog, ...]:
     items = _cel_items(data)
     if items is not None:
         return (cel.read_cel_records(items, source, "cel-json", len(data)),)
+    if _cel_lines(data):
+        return (read_userspace_log(data, source, separator=b"\n"),)
     if _cel_cbor(data):
         return (cel.read_cel_cbor(data, source),)
     held = contained(data)
@@ -111,9 +116,24 @@ def _cel_items(data: bytes) -> list[object] | None:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    if isinstance(value, dict):
-        value = next((item for item in value.values() if _records(item)), None)
-    return value if _records(value) else None
+    level = [value]
+    for _ in range(_JSON_DEPTH):
+        for item in level:
+            if _records(item):
+                return list(item)
+        level = [inner for item in level if isinstance(item, dict) for inner in item.values()][:_JSON_WIDTH]
+    return None
+
+
+def _cel_lines(data: bytes) -> bool:
+    """Records in JSON, one a line."""
+    first, end, rest = data.lstrip()[:_JSON_LINE].partition(b"\n")
+    if not end or first[:1] != b"{" or not rest.lstrip().startswith(b"{"):
+        return False
+    try:
+        return _records([json.loads(first)])
+    except (ValueError, RecursionError):
+        return False
 
 
 def _records(value: object) -> bool:
@@ -121,7 +141,9 @@ def _records(value: object) -> bool:
         return False
     first = value[0]
     return (
-        isinstance(first, dict) and "digests" in first and bool(first.keys() & {"pcr", "nv_index", "recnum"})
+        isinstance(first, dict)
+        and "digests" in first
+        and bool(first.keys() & {"pcr", "rtmr", "nv_index", "recnum"})
     )
 
 

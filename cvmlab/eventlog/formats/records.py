@@ -11,13 +11,14 @@ from cvmlab.eventlog.model import Event, EventLog, Opaque, Payload
 from cvmlab.eventlog.order import anomalies
 from cvmlab.eventlog.producers import decode
 from cvmlab.eventlog.producers.wording import bounded_name, byte_text, one_line, summary_hex
+from cvmlab.eventlog.registers import REGISTERS
 from cvmlab.eventlog.types import EV_NO_ACTION, EV_SEPARATOR, EVENT_TYPES
+from cvmlab.findings import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cvmlab.findings import Problem
-
+MAX_PROBLEMS: Final = 1000
 OTHER: Final = -1
 """Type number of events that have no TCG event type."""
 
@@ -43,6 +44,7 @@ class Record:
         event_type: TCG event type of PC Client content; `OTHER` for others.
         label: What to show as type where there is no TCG event type.
         payload: Decoded content; None for PC Client content, which the producers decode.
+        set: Register set of `register`.
     """
 
     offset: int
@@ -52,6 +54,7 @@ class Record:
     event_type: int = OTHER
     label: str = ""
     payload: Payload | None = None
+    set: str = "tpm"
 
 
 def bank_named(name: object) -> str | None:
@@ -61,8 +64,19 @@ def bank_named(name: object) -> str | None:
     if isinstance(name, int):
         return BANK_BY_ALGORITHM.get(name)
     if isinstance(name, str):
-        return _ALGORITHM_NAMES.get(name.strip().lower().removeprefix("tpm_alg_"))
+        text = name.strip().lower()
+        if text.startswith("0x"):
+            return BANK_BY_ALGORITHM.get(number_of(text))
+        return _ALGORITHM_NAMES.get(text.removeprefix("tpm_alg_"))
     return None
+
+
+def number_of(text: str) -> int:
+    """Return a number written as text, decimal or ``0x…``; -1 where it is none."""
+    try:
+        return int(text, 0) if len(text) <= 20 else -1
+    except ValueError:
+        return -1
 
 
 def text_payload(
@@ -91,9 +105,21 @@ class Gathered:
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
+    def note(self, offset: int, field: str, message: str) -> None:
+        """Keep an oddity that reading goes past, up to `MAX_PROBLEMS` of them."""
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(self.source, offset, field, message, fatal=False))
+
 
 def log_of_records(gathered: Gathered, form: str, size: int, *, set_: str = "tpm") -> EventLog:
-    """Make a log of records, in their order."""
+    """Make a log of records, in their order.
+
+    A log has one register set. Of records of both, those of the set that most name stand as they are; the
+    others name no register of the log, and a problem row says so.
+    """
+    named = [record.set for record in gathered.records if record.register != NO_REGISTER]
+    if named:
+        set_ = max(("tpm", "cc"), key=named.count)
     events: list[Event] = []
     closed: set[int] = set()
     banks: dict[str, None] = {}
@@ -108,27 +134,32 @@ def log_of_records(gathered: Gathered, form: str, size: int, *, set_: str = "tpm
                 source=gathered.source,
                 base=record.offset,
             )
-        check, covered = check_digest(record.event_type, record.register, record.digests, payload)
+        register = record.register
+        if register != NO_REGISTER and (record.set != set_ or register not in REGISTERS[set_]):
+            message = f"register {register} of set {record.set} is none of this log, whose set is {set_}"
+            gathered.note(record.offset, f"record {index}", message)
+            register = NO_REGISTER
+        check, covered = check_digest(record.event_type, register, record.digests, payload)
         for bank in record.digests:
             banks.setdefault(bank)
         events.append(
             Event(
                 index=index,
                 offset=record.offset,
-                register=record.register,
+                register=register,
                 type=record.event_type,
                 digests=dict(record.digests),
                 data=record.content,
                 data_offset=record.offset,
                 digest_check=check,
                 covered=covered,
-                phase="after" if record.register in closed else "before",
+                phase="after" if register in closed else "before",
                 payload=payload,
                 label=record.label,
             )
         )
         if record.event_type == EV_SEPARATOR:
-            closed.add(record.register)
+            closed.add(register)
     problems = tuple(sorted(gathered.problems, key=lambda problem: problem.offset))
     complete = not any(problem.fatal for problem in problems)
     return EventLog(

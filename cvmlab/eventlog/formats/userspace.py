@@ -10,8 +10,8 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import ParseError
-from cvmlab.eventlog.formats.cel import MAX_PROBLEMS, MAX_RECORDS, named_record
-from cvmlab.eventlog.formats.records import Gathered, Record, log_of_records
+from cvmlab.eventlog.formats.cel import MAX_RECORDS, named_record
+from cvmlab.eventlog.formats.records import MAX_PROBLEMS, Gathered, Record, log_of_records
 from cvmlab.findings import Problem
 
 if TYPE_CHECKING:
@@ -21,23 +21,35 @@ SEPARATOR: Final = b"\x1e"
 MAX_TEXT: Final = 1 << 20
 
 
-def read_userspace_log(data: bytes, source: str) -> EventLog:
-    """Read the log; a damaged record is left out with a problem, and reading goes on at the next one."""
+def read_userspace_log(data: bytes, source: str, *, separator: bytes = SEPARATOR) -> EventLog:
+    """Read the log; a damaged record is left out with a problem, and reading goes on at the next one.
+
+    Args:
+        data: The log.
+        source: Name for messages.
+        separator: What starts a record; a line feed where a tool wrote one record a line.
+    """
     gathered = Gathered(source)
-    at = data.find(SEPARATOR)
+    lines = separator == b"\n"
+    at = -1 if lines else data.find(separator)
     if data[: max(at, 0)].strip():
         gathered.problems.append(
             Problem(source, 0, "JSON-SEQ", "text before the first record separator", False)
         )
     number = 0
-    while at >= 0 and number < MAX_RECORDS:
-        end = data.find(SEPARATOR, at + 1)
-        text = data[at + 1 : end if end >= 0 else len(data)]
+    more = lines or at >= 0
+    while more and number < MAX_RECORDS:
+        end = data.find(separator, at + 1)
+        more = end >= 0
+        text = data[at + 1 : end if more else len(data)]
+        if lines and not text.strip():
+            at = end
+            continue
         try:
-            gathered.records.append(_record(text, source, number, at + 1, last=end < 0))
+            gathered.records.append(_record(text, source, number, at + 1, last=not more))
         except ParseError as error:
             if len(gathered.problems) < MAX_PROBLEMS:
-                gathered.problems.append(Problem.of(error, fatal=end < 0))
+                gathered.problems.append(Problem.of(error, fatal=not more))
         number += 1
         at = end
     return log_of_records(gathered, "systemd-userspace", len(data))
