@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.artifacts.known import EFI_GLOBAL_VARIABLE, known_digests, variable_data
+from cvmlab.artifacts.forms import command_lines, forms
+from cvmlab.artifacts.known import known_digests
+from cvmlab.artifacts.product import product
 from cvmlab.artifacts.sources import artifacts
 from cvmlab.banks import digest
 from cvmlab.errors import ParseError
+from cvmlab.uefi.certificates import display_name
 from cvmlab.uefi.pe import looks_like_pe, parse_pe
+from cvmlab.uefi.wellknown import known_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,12 +25,6 @@ if TYPE_CHECKING:
     from cvmlab.uefi.pe import PeImage
 
 BANK_BY_SIZE: Final = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
-EFI_IMAGE_SECURITY_DATABASE: Final = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
-_VARIABLE_FILE: Final = re.compile(
-    r"([A-Za-z0-9]{1,64})-([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
-)
-_LIST_FILE: Final = re.compile(r"(PK|KEK|db|dbx)\.(esl|bin)", re.IGNORECASE)
-_DATABASES: Final = {"db", "dbx", "dbt", "dbr"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +34,14 @@ class Match:
     Attributes:
         digest: The digest.
         bank: Its hash.
-        form: How it comes about: ``file``, ``authenticode``, ``section NAME``, ``variable NAME`` or
-            ``well-known``.
+        form: How it comes about: ``file``, ``authenticode``, ``section NAME``, ``section NAME, TEXT``,
+            ``authenticode of section NAME``, ``variable NAME``, ``data of variable NAME``, ``entry N of
+            variable NAME``, ``text`` in an encoding, or ``well-known``.
         container: Directory, package or image that was searched; empty for well-known values.
         path: Path inside it.
         package: ``name version`` of the Debian package; empty elsewhere.
         meaning: One line for people; unescaped.
+        product: Program, version and maker as the image itself states them; empty where it does not.
         signers: Verified signatures of a PE image, outermost first.
     """
 
@@ -53,7 +52,17 @@ class Match:
     path: str
     package: str
     meaning: str
+    product: str = ""
     signers: tuple[Signer, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """What a sentence calls it: the program, or the file, and who signed it."""
+        name = self.path.rsplit("/", 1)[-1]
+        what = f"{self.product} ({name})" if self.product else name
+        if self.package and not self.product:
+            what += f" of {self.package}"
+        return f"{what}{_signed(self.signers)}"
 
 
 def identify(wanted: Iterable[bytes], files: Iterable[str | Path] = ()) -> dict[bytes, tuple[Match, ...]]:
@@ -90,7 +99,7 @@ def _matches(artifact: Artifact, banks: Iterable[str], asked: set[bytes]) -> Ite
         value = digest(bank, artifact.data)
         if value in asked:
             yield _match(artifact, value, bank, "file", image)
-        for form, data in _variables(artifact):
+        for form, data in forms(artifact):
             value = digest(bank, data)
             if value in asked:
                 yield _match(artifact, value, bank, form, None)
@@ -105,6 +114,25 @@ def _matches(artifact: Artifact, banks: Iterable[str], asked: set[bytes]) -> Ite
                 value = digest(bank, image.contents(section))
                 if value in asked:
                     yield _match(artifact, value, bank, f"section {section.name}", image)
+        # systemd-stub hands the text on to the kernel, whose stub measures it
+        for form, data in command_lines(image.section(".cmdline") or b""):
+            value = digest(bank, data)
+            if value in asked:
+                yield _match(artifact, value, bank, f"section .cmdline, {form}", image)
+        # the firmware that is asked to load the kernel inside measures it as an image of its own
+        inner = _inner(image)
+        if inner is not None and (value := inner.authenticode(bank)) in asked:
+            yield _match(artifact, value, bank, "authenticode of section .linux", image)
+
+
+def _inner(image: PeImage) -> PeImage | None:
+    data = image.section(".linux")
+    if data is None or not looks_like_pe(data):
+        return None
+    try:
+        return parse_pe(data, source=".linux")
+    except ParseError:
+        return None
 
 
 def _image(artifact: Artifact) -> PeImage | None:
@@ -116,34 +144,45 @@ def _image(artifact: Artifact) -> PeImage | None:
         return None
 
 
-def _variables(artifact: Artifact) -> Iterator[tuple[str, bytes]]:
-    """What is measured of a variable, from a file of efivarfs or of a signature list."""
-    name = artifact.path.rsplit("/", 1)[-1]
-    if match := _VARIABLE_FILE.fullmatch(name):
-        guid = uuid.UUID(match[2])
-        # efivarfs puts four bytes of attributes before the data
-        yield f"variable {match[1]}", variable_data(match[1], guid, artifact.data[4:])
-        yield f"data of variable {match[1]}", artifact.data[4:]
-    elif match := _LIST_FILE.fullmatch(name):
-        short = match[1] if match[1] in ("PK", "KEK") else match[1].lower()
-        guid = EFI_IMAGE_SECURITY_DATABASE if short in _DATABASES else EFI_GLOBAL_VARIABLE
-        yield f"variable {short}", variable_data(short, guid, artifact.data)
-
-
 def _match(artifact: Artifact, value: bytes, bank: str, form: str, image: PeImage | None) -> Match:
     from cvmlab.uefi.authenticode import signers
 
     signed = signers(image, source=artifact.path) if image is not None else ()
+    made = product(image) if image is not None else ""
     meaning = f"{form} of {artifact.path}" if form != "file" else artifact.path
     if artifact.package:
         meaning += f" of {artifact.package}"
-    names = [s.certificate.common_name for s in signed if s.holds and s.certificate is not None]
-    if names:
-        meaning += f", signed by {' and '.join(names)}"
-    elif signed:
-        meaning += f", with a signature that does not hold ({signed[0].problem})"
-    elif image is not None:
-        meaning += ", not signed"
+    if made:
+        meaning += f" ({made})"
+    meaning += _signed(signed) or (", not signed" if image is not None else "")
     return Match(
-        value, bank, form, artifact.container, artifact.path, artifact.package, meaning[:600], signed
+        value, bank, form, artifact.container, artifact.path, artifact.package, meaning[:600], made, signed
     )
+
+
+def _signed(signed: tuple[Signer, ...]) -> str:
+    names = [_signer(s) for s in signed if s.holds and s.certificate is not None]
+    if names:
+        return f", signed by {' and '.join(names)}"
+    return f", with a signature that does not hold ({signed[0].problem})" if signed else ""
+
+
+def _signer(signer: Signer) -> str:
+    """The signer, with the well-known key above it, or else the issuer that the certificate states.
+
+    That a well-known key issued it is verified; a stated issuer is a claim, because its certificate is not
+    part of the signature.
+    """
+    leaf = signer.chain[0]
+    name = display_name(leaf)
+    known = next((key for info in signer.chain if (key := known_key(info)) is not None), None)
+    if known is not None:
+        return name if known.sha256 == leaf.sha256 else f"{name} (of {known.name})"
+    above = _common_name(signer.chain[-1].issuer)
+    return name if above in ("", name) else f"{name} (issuer stated: {above})"
+
+
+def _common_name(name: str) -> str:
+    """The common name in a distinguished name of RFC 4514; empty where there is none."""
+    found = re.search(r"(?:^|,)CN=((?:\\.|[^,\\])*)", name)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else ""

@@ -12,7 +12,6 @@ import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
-from importlib import import_module
 from lzma import LZMAError
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,7 +50,7 @@ def artifacts(path: str | Path) -> Iterator[Artifact]:
     """Yield the files of a source, told by content.
 
     Raises:
-        EvidenceError: It cannot be read, or is a container whose compression this Python lacks.
+        EvidenceError: It cannot be read.
     """
     source = Path(path)
     try:
@@ -65,7 +64,15 @@ def artifacts(path: str | Path) -> Iterator[Artifact]:
         raise EvidenceError(f"{source}: neither a file nor a directory")
     try:
         yield from _file(source)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        LZMAError,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
         raise EvidenceError(f"{source}: damaged: {error}") from error
 
 
@@ -140,25 +147,21 @@ def _package(source: Path) -> Iterator[Artifact]:
     if control is None or data is None:
         raise EvidenceError(f"{source}: an ar archive, but no Debian package")
     package = ""
-    with _open_tar(members[control], control, source) as tar:
+    with _open_tar(members[control], control) as tar:
         for item in _tar(tar, str(source), ""):
             if item.path == "control":
                 package = _name_and_version(item.data)
-    with _open_tar(members[data], data, source) as tar:
+    with _open_tar(members[data], data) as tar:
         yield from _tar(tar, str(source), package)
 
 
-def _open_tar(data: bytes, name: str, source: Path) -> tarfile.TarFile:
+def _open_tar(data: bytes, name: str) -> tarfile.TarFile:
     if name.endswith(".zst"):
-        try:
-            # in the standard library since Python 3.14
-            zstd = import_module("compression.zstd")
-        except ImportError as error:
-            raise EvidenceError(
-                f"{source}: {name} is compressed with zstd, which this Python lacks. Unpack the package with "
-                "`dpkg-deb -x` and name the folder"
-            ) from error
-        data = zstd.decompress(data)
+        import pyarrow as pa
+
+        # read as a stream: what it unpacks to is never in memory as a whole
+        stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+        return tarfile.open(fileobj=stream, mode="r|")
     return tarfile.open(fileobj=io.BytesIO(data), mode="r:*")
 
 

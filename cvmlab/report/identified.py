@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cvmlab.artifacts import Match
     from cvmlab.explain.model import Cause
     from cvmlab.report.investigation import Investigation
 
@@ -18,8 +19,28 @@ def identified(result: Investigation, cause: Cause) -> list[tuple[str, str]]:
 
     A match is by digest, so it holds as far as the digest does: the trust of the event says how far.
     """
+    before, after = _matches(result, cause)
+    found = [("baseline", match.meaning) for match in before[:MAX_SHOWN]]
+    return found + [("this boot", match.meaning) for match in after[:MAX_SHOWN]]
+
+
+def summary(result: Investigation) -> str:
+    """Return the sentence of the verdict, with what changed to what where files say it."""
+    sentence = result.explanation.summary
+    primary = result.primary
+    if primary is None or primary.claimed or not result.matches:
+        return sentence
+    before, after = _matches(result, primary)
+    if not after:
+        return sentence
+    was = f", from {before[0].short}" if before else ""
+    return f"{sentence.removesuffix('.')}{was}, to {after[0].short}."
+
+
+def _matches(result: Investigation, cause: Cause) -> tuple[list[Match], list[Match]]:
+    """What the digests of the baseline and of this boot are of, each file once."""
     if not result.matches:
-        return []
+        return [], []
     before: list[bytes] = []
     after: list[bytes] = []
     rows = result.comparison.rows if result.comparison is not None else ()
@@ -31,11 +52,13 @@ def identified(result: Investigation, cause: Cause) -> list[tuple[str, str]]:
     for index in cause.events:
         if log is not None and index < len(log.events):
             after += log.events[index].digests.values()
-    found = [("baseline", text) for text in _meanings(result, before)]
-    found += [("this boot", text) for text in _meanings(result, after)]
-    return found[: 2 * MAX_SHOWN]
+    return _files(result, before), _files(result, after)
 
 
-def _meanings(result: Investigation, digests: Iterable[bytes]) -> list[str]:
-    texts = (match.meaning for value in digests for match in result.matches.get(value, ()))
-    return list(dict.fromkeys(texts))[:MAX_SHOWN]
+def _files(result: Investigation, digests: Iterable[bytes]) -> list[Match]:
+    """The matches, one a file: an image is found by its Authenticode digest and by that of the file."""
+    found: dict[tuple[str, str], Match] = {}
+    for value in digests:
+        for match in result.matches.get(value, ()):
+            found.setdefault((match.package, match.path.rsplit("/", 1)[-1] or match.meaning), match)
+    return list(found.values())

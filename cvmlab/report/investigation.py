@@ -63,8 +63,10 @@ class Investigation:
 
     @property
     def summary(self) -> str:
-        """One sentence."""
-        return self.explanation.summary
+        """One sentence; where files were given, it says which of them changed to which."""
+        from cvmlab.report.identified import summary
+
+        return summary(self)
 
     @property
     def primary(self) -> Cause | None:

@@ -34,6 +34,7 @@ def whatis_object(asked: Sequence[Asked], found: Mapping[bytes, Sequence[Match]]
                         "path": match.path or None,
                         "package": match.package or None,
                         "meaning": match.meaning,
+                        "product": match.product or None,
                         "signers": [_signer(signer) for signer in match.signers],
                     }
                     for match in found.get(value, ())

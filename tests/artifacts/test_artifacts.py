@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -222,49 +221,6 @@ def _volume(factory: pytest.TempPathFactory) -> bytes:
         (root / "EFI" / "a.efi").write_bytes(b"x" * 3000)
         _VOLUMES["one"] = _fat(where, root, 2 << 20, partitioned=False).read_bytes()
     return _VOLUMES["one"]
-
-
-def _downloaded(tmp_path: Path, names: list[str]) -> list[Path]:
-    """Packages of Debian's archive; the versions of the boot where the archive still has them."""
-    done = subprocess.run(["apt-get", "download", *names], cwd=tmp_path, capture_output=True, check=False)
-    return sorted(tmp_path.glob("*.deb")) if done.returncode == 0 else []
-
-
-def test_shim_grub_and_kernel_of_a_real_boot_are_found_in_debians_packages(tmp_path: Path) -> None:
-    parts = json.loads((BOOTS / "baseline" / "origin.json").read_text())["components"]
-    wanted = [f"{parts[n]['package']}={parts[n]['version']}" for n in ("shim", "grub", "kernel")]
-    packages = _downloaded(tmp_path, wanted)
-    if len(packages) != 3:
-        pytest.skip("the archive no longer has the versions of this boot")
-    command = ["whatis", "--json", "--log", str(BOOTS / "baseline" / "eventlog.bin")]
-    for package in packages:
-        command += ["--files", str(package)]
-    done = subprocess.run([sys.executable, "-m", "cvmlab", *command], capture_output=True, check=False)
-    found = json.loads(done.stdout)["digests"]
-    meanings = {item["asked"]: item["matches"][0]["meaning"] for item in found if item["matches"]}
-    text = "\n".join(meanings.values())
-    for part, signer in (
-        ("shim", "Microsoft"),
-        ("grub", "Debian Secure Boot"),
-        ("kernel", "Debian Secure Boot"),
-    ):
-        line = next(line for line in text.splitlines() if parts[part]["package"] in line)
-        assert f"{parts[part]['package']} {parts[part]['version']}" in line
-        assert signer in line.split("signed by")[1]
-
-
-def test_causes_name_the_file_behind_them(tmp_path: Path) -> None:
-    import cvmlab
-
-    boot = BOOTS / "initrd_tampered"
-    log = read_event_log(boot / "eventlog.bin")
-    initrd = next(e for e in log.events if e.payload.kind == "initrd")
-    known = identify([initrd.digests["sha256"]], [])
-    assert known == {}
-    result = cvmlab.investigate(
-        boot, baseline=cvmlab.sample_baseline(), trust_roots=cvmlab.sample_trust_root(), files=[tmp_path]
-    )
-    assert result.matches == {} or all(result.matches.values())
 
 
 def test_command_line_of_whatis(tmp_path: Path) -> None:
