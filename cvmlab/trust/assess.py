@@ -11,6 +11,7 @@ from cvmlab.findings import LINKS, Finding, Link
 from cvmlab.trust.binding import KeyBinding, bind_key
 from cvmlab.trust.hardware import HardwareResult, check_hardware
 from cvmlab.trust.history import check_history, describe_history
+from cvmlab.trust.identity import check_identity, identity_findings, vm_unique_id
 from cvmlab.trust.quotes import QuoteResult, check_quotes
 from cvmlab.trust.replaycheck import ReplayResult, check_replay
 from cvmlab.trust.tdquote import by_td_quote, registers_of_log, rests_on_td_quote
@@ -103,9 +104,14 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
     edited = next((finding for finding in replay.findings if finding.link == data_link.name), None)
     if edited is not None and data_link.status != "broken":
         data_link = Link(data_link.name, "broken", edited.summary)
+    notes = {"nonce": describe_history(context, binding, quotes)}
     machine = check_history(context, binding, quotes)
+    if quotes.set == "tpm" and (vm := vm_unique_id(evidence)):
+        identity = check_identity(vm, quotes.values, log)
+        machine += identity_findings(identity)
+        notes["key-binding"] = identity.why if identity.status == "holds" else ""
     seen = (*hardware.links, *binding.links, *quotes.links, replay.link, data_link)
-    links = _with_machine(seen, machine, describe_history(context, binding, quotes))
+    links = _with_machine(seen, machine, notes)
     findings = [
         *hardware.findings,
         *binding.findings,
@@ -127,16 +133,18 @@ def _values_hold(links: Sequence[Link]) -> bool:
     )
 
 
-def _with_machine(links: Sequence[Link], findings: Sequence[Finding], since: str) -> tuple[Link, ...]:
-    """Break the links that the machine's identity or its past contradicts."""
+def _with_machine(
+    links: Sequence[Link], findings: Sequence[Finding], notes: Mapping[str, str]
+) -> tuple[Link, ...]:
+    """Break the links that the machine's identity or its past contradicts; say what supports the others."""
     found = []
     for link in links:
         reasons = [finding.summary for finding in findings if finding.link == link.name]
         if reasons:
             said = [link.why] if link.status == "broken" else []
             link = Link(link.name, "broken", "; ".join([*said, *reasons]))
-        elif since and link.name == "nonce":
-            link = Link(link.name, link.status, f"{link.why}; {since}")
+        elif link.status == "holds" and notes.get(link.name):
+            link = Link(link.name, link.status, f"{link.why}; {notes[link.name]}")
         found.append(link)
     return tuple(found)
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.banks import STRONGEST_FIRST, available, digest, extend
 from cvmlab.findings import Finding
+from cvmlab.tee.hcl import HclReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cvmlab.eventlog.model import EventLog
+    from cvmlab.evidence.model import Evidence
 
 IDENTITY_REGISTER: Final = 6
 _ID: Final = re.compile(r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
@@ -36,6 +38,19 @@ class IdentityCheck:
 
     status: Literal["holds", "broken", "not-checked"]
     why: str
+
+
+def vm_unique_id(evidence: Evidence) -> str:
+    """Return the id of the runtime claims of the evidence's HCL report; empty where there is none.
+
+    Only of a report with a hardware report in it: without one nothing binds the claims.
+    """
+    for claim in evidence.hardware:
+        if isinstance(claim.report, HclReport) and claim.report.hardware is not None:
+            found = claim.report.configuration().get("vmUniqueId")
+            if isinstance(found, str) and found.strip("0-"):
+                return found[:64]
+    return ""
 
 
 def identity_value(vm_unique_id: str, bank: str) -> bytes:
