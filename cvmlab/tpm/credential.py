@@ -40,6 +40,11 @@ class CredentialActivation:
     ak_name: bytes
     ek_public_sha256: bytes
 
+    @property
+    def returned(self) -> bool:
+        """True where the machine returned the secret that was sent."""
+        return hmac.compare_digest(self.secret_sent, self.secret_returned)
+
 
 def parse_credential_activation(data: bytes, *, source: str) -> CredentialActivation:
     """Read the record from JSON: four hex strings. Other keys are ignored, an ``ok`` among them.
@@ -85,7 +90,7 @@ def binds(activation: CredentialActivation, ak_name: bytes, ek_public: bytes) ->
         VerificationError: ``attestation-key-not-bound``: the machine did not return the secret, or the
             record is of another AK or another EK.
     """
-    if not hmac.compare_digest(activation.secret_sent, activation.secret_returned):
+    if not activation.returned:
         raise _not_bound("the machine did not return the secret that was sent")
     if not hmac.compare_digest(activation.ak_name, ak_name):
         raise _not_bound(f"it names the attestation key {activation.ak_name.hex()}, not {ak_name.hex()}")

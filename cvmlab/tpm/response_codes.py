@@ -153,12 +153,14 @@ TSS_CODES: Final = (
     ResponseCode(0x09, "TSS2_BASE_RC_TRY_AGAIN", "no answer yet", _RETRY_ACTION),
     ResponseCode(0x0A, "TSS2_BASE_RC_IO_ERROR", "the connection to the TPM failed",
                  "check --tcti: the device is missing, not allowed or in use, or nothing listens there"),
-    ResponseCode(0x0B, "TSS2_BASE_RC_BAD_VALUE", "a value that cannot be used", "check --tcti"),
+    ResponseCode(0x0B, "TSS2_BASE_RC_BAD_VALUE", "a value that cannot be used",
+                 "check --tcti, and what the message names"),
     ResponseCode(0x0C, "TSS2_BASE_RC_NOT_PERMITTED", "not allowed", "run it as root, or join the group tss"),
     ResponseCode(0x11, "TSS2_BASE_RC_MALFORMED_RESPONSE", "an answer that is none", _DAMAGED_ACTION),
     ResponseCode(0x13, "TSS2_BASE_RC_INSUFFICIENT_RESPONSE", "an answer that ends early", _DAMAGED_ACTION),
     ResponseCode(0x14, "TSS2_BASE_RC_INCOMPATIBLE_TCTI", "a TCTI of another version", "update tpm2-tss"),
-    ResponseCode(0x15, "TSS2_BASE_RC_NOT_SUPPORTED", "not supported here", "update tpm2-tss"),
+    ResponseCode(0x15, "TSS2_BASE_RC_NOT_SUPPORTED", "the TPM software knows no such thing",
+                 "check the name in --tcti, and that the library of that TCTI is installed"),
     ResponseCode(0x16, "TSS2_BASE_RC_BAD_TCTI_STRUCTURE", "a damaged TCTI", "check --tcti; update tpm2-tss"),
 )  # fmt: skip
 """Errors of the software between program and TPM, by their base code."""

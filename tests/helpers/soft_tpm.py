@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -17,9 +18,12 @@ TOOLS = ("swtpm", "tpm2_startup", "tpm2_quote", "tpm2_checkquote", "openssl")
 class SoftTpm:
     """swtpm on a free pair of ports, and tpm2-tools that talk to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, authority: Path | None = None, banks: str = "sha256") -> None:
+        """Start a TPM by its state, or one whose endorsement keys the `authority` has certified."""
         self.folder = folder
         (folder / "state").mkdir(exist_ok=True)
+        if authority is not None:
+            _certified(folder / "state", authority, banks)
         for _ in range(20):
             port = _free_pair()
             self.process = subprocess.Popen(
@@ -69,6 +73,33 @@ class SoftTpm:
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=10)
+
+
+def _certified(state: Path, authority: Path, banks: str) -> None:
+    """Endorsement keys and certificates by swtpm's local authority, whose files lie in `authority`."""
+    authority.mkdir(exist_ok=True)
+    local, setup = authority / "local.conf", authority / "setup.conf"
+    local.write_text(
+        f"statedir = {authority}\nsigningkey = {authority}/signkey.pem\n"
+        f"issuercert = {authority}/issuercert.pem\ncertserial = {authority}/certserial\n"
+    )
+    (authority / "local.options").write_text(
+        "--platform-manufacturer test\n--platform-version 1\n--platform-model test\n"
+    )
+    setup.write_text(
+        f"create_certs_tool = {shutil.which('swtpm_localca')}\ncreate_certs_tool_config = {local}\n"
+        f"create_certs_tool_options = {authority}/local.options\n"
+    )
+    done = subprocess.run(
+        [
+            *("swtpm_setup", "--tpm2", "--tpmstate", state, "--create-ek-cert", "--overwrite"),
+            *("--pcr-banks", banks, "--config", setup),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _free_pair() -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from needs import absent
+from soft_tpm import SoftTpm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-    from soft_tpm import SoftTpm
 
 NONCE = bytes.fromhex("00112233445566778899aabbccddeeff0123456789abcdef")
 ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
@@ -84,6 +85,41 @@ def made(soft_tpm: SoftTpm) -> Mapping[str, Made]:
 def nonce() -> bytes:
     """The nonce of every quote made here."""
     return NONCE
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of swtpm's local certificate authority, whose root certifies the software TPMs."""
+    missing = [tool for tool in ("swtpm_setup", "swtpm_localca") if shutil.which(tool) is None]
+    if missing:
+        absent(f"these tests need {', '.join(missing)} (Debian: swtpm-tools)")
+    return tmp_path_factory.mktemp("authority")
+
+
+@pytest.fixture(scope="session")
+def certified_tpm(
+    authority: Path, tmp_path_factory: pytest.TempPathFactory, soft_tpm: SoftTpm
+) -> Iterator[SoftTpm]:
+    """A TPM with certified endorsement keys (RSA-2048 and P-384) and three banks. Tests leave it as it is."""
+    tpm = SoftTpm(tmp_path_factory.mktemp("certified"), authority=authority, banks="sha1,sha256,sha384")
+    try:
+        (tpm.folder / "event").write_bytes(b"event")
+        tpm("pcrevent", 7, "event")
+        yield tpm
+    finally:
+        tpm.close()
+
+
+@pytest.fixture
+def fresh_tpm(tmp_path: Path, soft_tpm: SoftTpm) -> Iterator[SoftTpm]:
+    """A TPM of the test's own: no certificates, no persistent keys, all banks."""
+    folder = tmp_path / "tpm"
+    folder.mkdir()
+    tpm = SoftTpm(folder)
+    try:
+        yield tpm
+    finally:
+        tpm.close()
 
 
 REGISTERS = {"sha256": {0: bytes([1]) * 32, 7: bytes([2]) * 32}, "sha1": {0: bytes([3]) * 20}}
