@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Final, TextIO
 
 from cvmlab.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# what spreadsheets take for the start of a formula, full-width forms included (OWASP, "CSV Injection")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# a spreadsheet may split at other separators than ours, and a field behind one may start a formula
+_QUOTED: Final = frozenset(',;|\t\r\n" ')
 
 
 def to_arrow(frame: pd.DataFrame) -> pa.Table:
@@ -42,20 +45,27 @@ def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:
 def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
     r"""Write a frame as CSV that a spreadsheet shows as text: nothing in it starts a formula.
 
-    Text that starts like a formula gets an apostrophe before it; NUL is written as ``\x00``; what is
-    absent is an empty field.
+    Text that starts like a formula, also behind blanks, gets an apostrophe before it. Fields are quoted
+    where they hold any separator that a spreadsheet may know, not only the comma. NUL is written as
+    ``\x00``; what is absent is an empty field.
     """
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(frame.columns)
+    target.write(_line(frame.columns))
     plain = frame.astype(object).where(frame.notna(), None)
     for row in plain.itertuples(index=False):
-        writer.writerow([_safe(value) for value in row])
+        target.write(_line(row))
 
 
-def _safe(value: object) -> object:
+def _line(fields: Iterable[object]) -> str:
+    # one empty field alone would be an empty line, which readers skip
+    return (",".join(map(_field, fields)) or '""') + "\n"
+
+
+def _field(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        text = value.replace("\0", "\\x00")
-        return f"'{text}" if text.startswith(_FORMULA) else text
-    return value
+    if not isinstance(value, str):
+        return str(value)
+    text = value.replace("\0", "\\x00")
+    if text.lstrip(" \u00a0\u3000").startswith(_FORMULA) or text.startswith(_FORMULA):
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if not _QUOTED.isdisjoint(text) else text

@@ -24,7 +24,7 @@ def events(
             "--table",
             metavar="T",
             help="For --csv and --parquet: events, registers, variables, signatures, boot_entries, modules, "
-            "problems.",
+            "ima, problems.",
         ),
     ] = "events",
 ) -> None:

@@ -1,4 +1,4 @@
-"""Tables of one log beside its events: variables, signatures, boot entries, modules, registers, problems."""
+"""Tables of one log beside its events: registers, variables, signatures, boot entries, modules and others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cvmlab.eventlog.sipa import SipaEvent, modules
 from cvmlab.tables import (
     BOOT_ENTRIES,
     EVENTS,
+    IMA,
     MODULES,
     PROBLEMS,
     REGISTERS,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cvmlab.findings import Trust
 
 Row = dict[str, object]
+_CHECKS: Final = frozenset({"covers-data", "mismatch", "unknown"})
 _VALIDATED: Final = {True: "yes", False: "no", None: "not-stated"}
 
 
@@ -39,8 +41,8 @@ def log_table(log: EventLog, name: str, trust: Mapping[int, Trust] | None = None
 
     Args:
         log: The log.
-        name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``
-            or ``problems``.
+        name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``,
+            ``ima`` or ``problems``.
         trust: Trust of each event by index; ``unproven`` where left out.
 
     Returns:
@@ -197,6 +199,30 @@ def _registers(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
             }
 
 
+def _ima(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
+    """Entries of an IMA list that was read as a log, or stands in one (a canonical log's contents)."""
+    for event in log.events:
+        fields = event.payload.fields
+        if event.payload.kind != "runtime-file" or "template" not in fields:
+            continue
+        digest = next(iter(event.digests.values()), b"")
+        # a violation is listed as zeros, and ones are extended
+        violation = bool(digest) and not digest.strip(b"\xff")
+        yield {
+            "index": event.index,
+            "offset": event.offset,
+            "register": event.register,
+            "template": fields["template"],
+            "template_hash": bytes(len(digest)).hex() if violation else digest.hex(),
+            "hash_algorithm": fields.get("hash_algorithm") or None,
+            "file_digest": fields.get("file_digest") or None,
+            "path": fields.get("path", ""),
+            "signed": bool(fields.get("signed")),
+            "violation": violation,
+            "digest_check": event.digest_check if event.digest_check in _CHECKS else "unknown",
+        }
+
+
 def _problems(log: EventLog, trust: Mapping[int, Trust]) -> Iterator[Row]:
     for problem in log.problems:
         yield {column: getattr(problem, column) for column in PROBLEMS.names}
@@ -208,6 +234,7 @@ _TABLES: Final[Mapping[str, tuple[Table, Callable[[EventLog, Mapping[int, Trust]
     "signatures": (SIGNATURES, _signatures),
     "boot_entries": (BOOT_ENTRIES, _boot_entries),
     "modules": (MODULES, _modules),
+    "ima": (IMA, _ima),
     "problems": (PROBLEMS, _problems),
 }
 LOG_TABLES: Final = ("events", *_TABLES)

@@ -180,8 +180,8 @@ class EventLog:
         """Return one table of the log, by the schema of that name in `cvmlab.tables`.
 
         Args:
-            name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``
-                or ``problems``.
+            name: ``events``, ``registers``, ``variables``, ``signatures``, ``boot_entries``, ``modules``,
+                ``ima`` or ``problems``.
             trust: Trust of each event by index, from an investigation.
 
         Raises:

@@ -128,8 +128,10 @@ class Investigation:
             KeyError: A log has no table of this name.
         """
         from cvmlab.eventlog.log_tables import log_table
-        from cvmlab.tables import make_frame, table_named
+        from cvmlab.tables import IMA, make_frame, table_named
 
+        if name == IMA.name and self.evidence.ima:
+            return self.evidence.ima[0].to_frame()
         log = self.assessment.log
         if log is None:
             return make_frame(table_named(name), {})
