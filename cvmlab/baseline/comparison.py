@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from cvmlab.banks import extend
-from cvmlab.baseline.align import align, pair_leftovers
 from cvmlab.baseline.difference import Difference, difference
 from cvmlab.baseline.facts import BootFacts, boot_facts
+from cvmlab.baseline.pairing import pair_events
 from cvmlab.baseline.policy import PolicyResult, check_policy
+from cvmlab.baseline.values import allowed_values
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
 from cvmlab.eventlog.producers import decode
-from cvmlab.eventlog.registers import REGISTERS
 from cvmlab.eventlog.replay import register_events
 from cvmlab.eventlog.types import EVENT_TYPES
 
@@ -21,16 +20,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from cvmlab.baseline.document import Alternative, Baseline, RegisterBaseline, Slot
+    from cvmlab.baseline.document import Alternative, Baseline, Cohort, RegisterBaseline, Slot
     from cvmlab.eventlog.model import Event, Payload
     from cvmlab.findings import Trust
     from cvmlab.trust.assess import Assessment
 
 Change = Literal["added", "removed", "changed", "moved", "relabelled"]
 CompareStatus = Literal["matches", "differs", "not-replayed", "not-quoted", "not-checked"]
-
-MAX_VALUES: Final = 64
-"""Most register values that the slots of one register are unfolded to."""
 
 _TYPE_NUMBER: Final = {name: number for number, name in EVENT_TYPES.items()}
 
@@ -120,6 +116,12 @@ class Comparison:
         policy: Results of the rules.
         facts: What the boot proves.
         known_machine: True where the boot's keys are among the baseline's sources.
+        cohort: Name of the cohort that fits best; empty where the baseline has none.
+        cohort_why: Why that one, in a sentence.
+        pins: How many slots and values decided anything for this boot; per-machine slots are open for a
+            machine that the baseline does not know.
+
+    `baseline` is the one compared with: of a baseline with cohorts, what the boots of `cohort` must meet.
     """
 
     baseline: Baseline
@@ -131,14 +133,17 @@ class Comparison:
     facts: BootFacts
     known_machine: bool
     notes: tuple[str, ...] = field(default=())
+    cohort: str = ""
+    cohort_why: str = ""
+    pins: int = 0
 
     @property
     def matches(self) -> bool:
-        """True where every pinned register was compared and nothing differs."""
+        """True where anything is pinned, every pinned register was compared and nothing differs."""
         return (
             all(register.status == "matches" for register in self.registers)
             and not self.files
-            and bool(self.registers)
+            and self.pins > 0
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -167,30 +172,90 @@ def compare(boot: Assessment, baseline: Baseline) -> Comparison:
     Returns:
         Rows, register states, files and policy results. Never raises for evidence.
     """
-    machine = _machine(boot, baseline)
-    rows: list[DiffRow] = []
-    registers: list[ComparedRegister] = []
-    for pinned in baseline.registers:
-        state, found = _register(boot, baseline, pinned, machine)
-        registers.append(state)
-        rows.extend(found)
+    machine = machine_sources(boot, baseline)
+    shared = _part(boot, baseline, baseline.registers, machine)
+    cohort, own, why = _best_cohort(boot, baseline, machine, shared.pins)
+    met = baseline.of_cohort(cohort)
     facts = boot_facts(boot)
     files, files_why = _files(boot, baseline, facts)
-    rows.sort(key=lambda row: (row.order, row.register, row.slot))
+    rows = sorted((*shared.rows, *own.rows), key=lambda row: (row.order, row.register, row.slot))
     return Comparison(
-        baseline=baseline,
+        baseline=met,
         rows=tuple(rows),
-        registers=tuple(registers),
+        registers=tuple(sorted((*shared.registers, *own.registers), key=lambda r: (r.set, r.register))),
         files=files,
         files_why=files_why,
-        policy=check_policy(boot, baseline, facts, known_machine=bool(machine)),
+        policy=check_policy(boot, met, facts, known_machine=bool(machine)),
         facts=facts,
         known_machine=bool(machine),
+        cohort=cohort.name if cohort is not None else "",
+        cohort_why=why,
+        pins=shared.pins + own.pins,
     )
 
 
-def _machine(boot: Assessment, baseline: Baseline) -> frozenset[int]:
-    """Sources of the baseline that are this machine, by its verified keys."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some registers of a baseline, compared."""
+
+    registers: tuple[ComparedRegister, ...] = ()
+    rows: tuple[DiffRow, ...] = ()
+    pins: int = 0
+
+    @property
+    def misfit(self) -> int:
+        """How many events, or values that no event explains, differ."""
+        explained = {(row.set, row.register) for row in self.rows}
+        by_value = sum(
+            r.status not in ("matches", "not-quoted") and (r.set, r.register) not in explained
+            for r in self.registers
+        )
+        return len(self.rows) + by_value
+
+
+def _part(
+    boot: Assessment, baseline: Baseline, registers: Sequence[RegisterBaseline], machine: frozenset[int]
+) -> _Part:
+    states: list[ComparedRegister] = []
+    rows: list[DiffRow] = []
+    for pinned in registers:
+        state, found = _register(boot, baseline, pinned, machine)
+        states.append(state)
+        rows.extend(found)
+    open_ = sum(
+        slot.slot_class == "per-machine" and not machine for pinned in registers for slot in pinned.slots
+    )
+    return _Part(tuple(states), tuple(rows), max(0, sum(pinned.pins for pinned in registers) - open_))
+
+
+def _best_cohort(
+    boot: Assessment, baseline: Baseline, machine: frozenset[int], shared_pins: int
+) -> tuple[Cohort | None, _Part, str]:
+    """The cohort from which the boot differs least; one that pins nothing only where there is no other."""
+    if not baseline.cohorts:
+        return None, _Part(), ""
+    parts = [_part(boot, baseline, cohort.registers, machine) for cohort in baseline.cohorts]
+
+    def rank(index: int) -> tuple[bool, int, int, int]:
+        part = parts[index]
+        nothing = not (part.pins + shared_pins)
+        return nothing, part.misfit, -len(baseline.cohorts[index].sources), index
+
+    first, *others = sorted(range(len(parts)), key=rank)
+    misfit = parts[first].misfit
+    why = f"in its own registers {_count(misfit)} from it"
+    if others:
+        next_ = others[0]
+        why += f", and {_count(parts[next_].misfit)} from the next, {baseline.cohorts[next_].name}"
+    return baseline.cohorts[first], parts[first], why
+
+
+def _count(misfit: int) -> str:
+    return {0: "nothing differs", 1: "1 event differs"}.get(misfit, f"{misfit} events differ")
+
+
+def machine_sources(boot: Assessment, baseline: Baseline) -> frozenset[int]:
+    """Return the sources of a baseline that are this machine, by its verified keys."""
     if not boot.binding.bound or boot.binding.public is None:
         return frozenset()
     name = boot.binding.public.name.hex()
@@ -209,7 +274,7 @@ def _register(
     states = [s for s in boot.replay.states if s.set == pinned.set and s.register == number]
     quoted = {state.bank: state for state in states if state.quoted is not None}
     # a register that the good boots never extended must not be extended in any bank
-    in_baseline = _banks(pinned) or set(quoted)
+    in_baseline = pinned.banks or set(quoted)
     banks = tuple(sorted(in_baseline & quoted.keys()))
     values = {bank: allowed_values(pinned, bank) for bank in (banks or tuple(sorted(in_baseline)))}
 
@@ -228,6 +293,11 @@ def _register(
             return result("not-checked", why), rows
         why = "no verified quote covers it" + ("; the log claims another boot" if rows else "")
         return result("not-quoted", why), rows
+    if _value_allowed(pinned, {bank: quoted[bank].quoted for bank in banks}):
+        return result("matches", "the quoted value is one that the baseline lists"), []
+    if pinned.by_value:
+        why = "the quoted value is none that the baseline lists; it lists no events to say what changed"
+        return result("differs", why), []
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
         rows = _rows(baseline, pinned, events, banks, machine, "proven" if boot.believed else "unproven")
         if rows:
@@ -246,44 +316,13 @@ def _register(
     return result("not-checked", "there is no log, and the baseline allows too many values to list"), []
 
 
-def _banks(pinned: RegisterBaseline) -> set[str]:
-    return {bank for slot in pinned.slots for a in slot.alternatives for bank in a.digests}
-
-
-def allowed_values(pinned: RegisterBaseline, bank: str) -> tuple[bytes, ...]:
-    """Unfold the slots of a register into the values they allow.
-
-    Returns:
-        At most `MAX_VALUES` values; none where a slot is open (per-machine, repeatable, ignored), lacks a
-        digest of the bank, or where there would be more.
-    """
-    from cvmlab.banks import DIGEST_SIZE, available
-
-    if not available(bank):
-        return ()
-    rule = REGISTERS[pinned.set][pinned.register]
-    size = DIGEST_SIZE[bank]
-    start = bytes([rule.fill]) * size
-    if pinned.locality:
-        start = bytes(size - 1) + bytes([pinned.locality])
-    elif rule.changed_by == "drtm" and pinned.slots:
-        start = bytes(size)
-    values = [start]
-    for slot in pinned.slots:
-        if slot.slot_class in ("per-machine", "repeatable", "ignored"):
-            return ()
-        digests = [a.digests[bank] for a in slot.alternatives if bank in a.digests]
-        if len(digests) != len(slot.alternatives):
-            return ()
-        new = [extend(bank, value, item) for value in values for item in digests]
-        values = list(dict.fromkeys((*values, *new) if slot.slot_class == "optional" else new))
-        if len(values) > MAX_VALUES:
-            return ()
-    return tuple(values)
-
-
-def _key(digests: Mapping[str, bytes], banks: Sequence[str]) -> tuple[bytes | None, ...]:
-    return tuple(digests.get(bank) for bank in banks)
+def _value_allowed(pinned: RegisterBaseline, quoted: Mapping[str, bytes | None]) -> bool:
+    """True where one listed value agrees in every bank that it and the quotes have, one at least."""
+    for value in pinned.values:
+        banks = value.digests.keys() & quoted.keys()
+        if banks and all(value.digests[bank] == quoted[bank] for bank in banks):
+            return True
+    return False
 
 
 def _rows(
@@ -297,67 +336,20 @@ def _rows(
     """Align the events of one register with its slots and return what does not fit."""
     events = [event for event in events if any(bank in event.digests for bank in banks)]
     slots = pinned.slots
-    keys = [_key(event.digests, banks) for event in events]
-    allowed = [frozenset(_key(a.digests, banks) for a in _usable(slot, machine)) for slot in slots]
-    pairs = align(allowed, keys)
-    paired = dict(pairs)
-    taken = set(paired.values())
-    free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in paired}
-    free_events = {j: _label(event) for j, event in enumerate(events) if j not in taken}
-    by_label = pair_leftovers(free_slots, free_events, pairs)
-    rows: list[DiffRow] = []
-    for i, j in pairs:
-        if slots[i].type != events[j].type_name:
-            rows.append(_row(baseline, pinned, "relabelled", i, events[j], events[j].index, trust, banks))
-    open_pairs = [*pairs]
-    for i, j in by_label:
-        del free_slots[i], free_events[j]
-        open_pairs.append((i, j))
-        if not _open(slots[i], machine):
-            rows.append(_row(baseline, pinned, "changed", i, events[j], events[j].index, trust, banks))
-    by_kind = pair_leftovers(
-        {i: label[0::2] for i, label in free_slots.items()},
-        {j: label[0::2] for j, label in free_events.items()},
-        open_pairs,
-    )
-    for i, j in by_kind:
-        del free_slots[i], free_events[j]
-        open_pairs.append((i, j))
-        rows.append(_row(baseline, pinned, "changed", i, events[j], events[j].index, trust, banks))
-    repeatable = {
-        key for i, slot in enumerate(slots) if slot.slot_class == "repeatable" for key in allowed[i]
-    }
-    missing = {i for i in free_slots if slots[i].slot_class not in ("optional", "ignored")}
-    for j in sorted(free_events):
-        event = events[j]
-        if keys[j] in repeatable:
-            continue
-        home = next((i for i in sorted(missing) if keys[j] in allowed[i]), None)
-        if home is not None:
-            missing.discard(home)
-            rows.append(_row(baseline, pinned, "moved", home, event, event.index, trust, banks))
-        else:
-            rows.append(_row(baseline, pinned, "added", -1, event, event.index, trust, banks))
-    for i in sorted(missing):
-        rows.append(_row(baseline, pinned, "removed", i, None, _order(i, open_pairs, events), trust, banks))
+    pairing = pair_events(slots, events, banks, machine)
+    found: list[tuple[Change, int, int]] = [
+        *(("relabelled", i, j) for i, j in pairing.exact if slots[i].type not in ("", events[j].type_name)),
+        *(("changed", i, j) for i, j in pairing.changed),
+        *(("moved", i, j) for i, j in pairing.moved),
+        *(("added", -1, j) for j in pairing.added),
+    ]
+    rows = [
+        _row(baseline, pinned, change, i, events[j], events[j].index, trust, banks) for change, i, j in found
+    ]
+    for i in pairing.removed:
+        order = _order(i, pairing.ordered, events)
+        rows.append(_row(baseline, pinned, "removed", i, None, order, trust, banks))
     return rows
-
-
-def _label(event: Event) -> tuple[str, str, str]:
-    return event.payload.kind, event.payload.name, event.phase
-
-
-def _usable(slot: Slot, machine: frozenset[int]) -> list[Alternative]:
-    """Alternatives that count: of a per-machine slot those of this machine, where it is a known one."""
-    if slot.slot_class == "per-machine" and machine:
-        own = [a for a in slot.alternatives if machine & set(a.sources)]
-        return own or list(slot.alternatives)
-    return list(slot.alternatives)
-
-
-def _open(slot: Slot, machine: frozenset[int]) -> bool:
-    """True where any event of the slot's label will do."""
-    return slot.slot_class == "ignored" or (slot.slot_class == "per-machine" and not machine)
 
 
 def _order(slot: int, pairs: Sequence[tuple[int, int]], events: Sequence[Event]) -> int:

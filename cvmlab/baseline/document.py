@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.errors import BaselineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SCHEMA: Final = "cvmlab.baseline/1"
+SCHEMA_2: Final = "cvmlab.baseline/2"
+"""The same with what readers of version 1 would overlook: cohorts, values, signers, modules, signatures."""
 SlotClass = Literal["fixed", "one-of", "per-machine", "optional", "repeatable", "ignored"]
 CLASSES: Final = ("fixed", "one-of", "per-machine", "optional", "repeatable", "ignored")
 
 MAX_DATA: Final = 64 << 10
 """Largest event data kept for decoded differences, in bytes."""
+
+RESETTABLE: Final = frozenset({("tpm", 16), ("tpm", 23)})
+"""Registers that software may reset (TCG PC Client Platform TPM Profile 1.06, table 6): they pin nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Slot:
         slot_class: ``fixed`` (one alternative), ``one-of``, ``per-machine`` (pinned only for the machines
             it was learned from), ``optional``, ``repeatable`` (once or more) or ``ignored``.
         alternatives: What is allowed there; at least one.
-        type: Event type name; a label.
+        type: Event type name; a label. Another type with an allowed digest is said; empty: any type.
         producer: Who writes such events; a label.
         kind: What it is about; a label.
         name: What tells it apart; a label.
@@ -76,12 +81,107 @@ class RegisterBaseline:
         register: Register index.
         slots: In order.
         locality: Startup locality of the boots, for PCR 0 (0 where none was logged).
+        values: Final values allowed beside what the slots allow, each in one or more banks. A register with
+            values and no slots is pinned by value alone: nothing says which event differs.
     """
 
     set: str
     register: int
     slots: tuple[Slot, ...]
     locality: int = 0
+    values: tuple[Alternative, ...] = ()
+
+    @property
+    def by_value(self) -> bool:
+        """True where only the final value is pinned."""
+        return bool(self.values) and not self.slots
+
+    @property
+    def banks(self) -> frozenset[str]:
+        """Banks in which anything is pinned."""
+        return frozenset(
+            bank
+            for alternative in (*self.values, *(a for slot in self.slots for a in slot.alternatives))
+            for bank in alternative.digests
+        )
+
+    @property
+    def pins(self) -> int:
+        """How many slots, or values, decide anything."""
+        if (self.set, self.register) in RESETTABLE:
+            return 0
+        found = sum(
+            slot.slot_class != "ignored" and any(a.digests for a in slot.alternatives) for slot in self.slots
+        )
+        return found + (self.by_value and any(value.digests for value in self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Boots that start another way than the others: an alternative list of slots.
+
+    Attributes:
+        name: What tells it apart, for people; unique in the baseline.
+        registers: The registers whose slots differ among cohorts, ascending; the others are the baseline's.
+        sources: Indices of the sources that booted this way.
+    """
+
+    name: str
+    registers: tuple[RegisterBaseline, ...]
+    sources: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileSigner:
+    """A key whose signature vouches for files that IMA measured, whatever their digest.
+
+    Attributes:
+        path: Pattern of the paths it may vouch for; ``*`` stands for anything.
+        key: Public key, DER SubjectPublicKeyInfo.
+        name: Whose key it is, for people.
+    """
+
+    path: str
+    key: bytes
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSigner:
+    """A certificate whose signature vouches for modules that Windows loaded, whatever their digest.
+
+    Empty texts mean: any. At least one of publisher, issuer and thumbprint is set.
+
+    Attributes:
+        path: Pattern of the module paths it may vouch for; ``*`` stands for anything.
+        publisher: Subject of the signer's certificate, as Windows logs it.
+        issuer: Its issuer.
+        thumbprint: Its SHA-1 thumbprint, hex.
+        least_svn: Lowest security version of a module; -1 for no rule.
+    """
+
+    path: str = "*"
+    publisher: str = ""
+    issuer: str = ""
+    thumbprint: str = ""
+    least_svn: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature over the document without its signatures.
+
+    Attributes:
+        algorithm: ``ed25519``, ``ecdsa-p256-sha256`` or ``ecdsa-p384-sha384``.
+        key: Public key, DER SubjectPublicKeyInfo.
+        value: The signature; ECDSA as DER.
+        when: ISO 8601 time, as the signer stated it; signed.
+    """
+
+    algorithm: str
+    key: bytes
+    value: bytes
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +238,7 @@ class Change:
     when: str
     why: str
     evidence: str
-    codes: tuple[str, ...]
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +255,12 @@ class Baseline:
         policy: Rules beside the slots.
         history: Accepted changes, oldest first.
         data: Hex SHA-256 to event data, for decoded differences.
+        cohorts: Alternative lists of slots; empty where all boots start alike.
+        file_signers: Keys whose signature lets a file pass that `files` does not list.
+        modules: Windows: module path, lower case and without the volume, to ``algorithm:hex`` Authenticode
+            digests; None where modules are judged by the events of their registers alone.
+        module_signers: Certificates that let a module pass that `modules` does not list.
+        signatures: Signatures over the document; an edited baseline has none.
     """
 
     name: str
@@ -166,33 +272,42 @@ class Baseline:
     policy: Policy
     history: tuple[Change, ...] = ()
     data: Mapping[str, bytes] = field(default_factory=dict)
+    cohorts: tuple[Cohort, ...] = ()
+    file_signers: tuple[FileSigner, ...] = ()
+    modules: Mapping[str, frozenset[str]] | None = None
+    module_signers: tuple[ModuleSigner, ...] = ()
+    signatures: tuple[Signature, ...] = ()
 
     @property
     def banks(self) -> tuple[str, ...]:
-        """Banks in which at least one slot is pinned, the strongest first."""
+        """Banks in which at least one slot or value is pinned, the strongest first."""
         from cvmlab.banks import STRONGEST_FIRST
 
-        found = {
-            bank
-            for register in self.registers
-            for slot in register.slots
-            for alternative in slot.alternatives
-            for bank in alternative.digests
-        }
+        found = frozenset[str]().union(*(register.banks for register in self.every_register()))
         return tuple(bank for bank in STRONGEST_FIRST if bank in found)
 
     @property
     def pins(self) -> int:
-        """How many slots decide anything: not ignored, and with a digest."""
-        return sum(
-            slot.slot_class != "ignored" and any(alternative.digests for alternative in slot.alternatives)
-            for register in self.registers
-            for slot in register.slots
-        )
+        """How many slots and values decide anything; of several cohorts, those of the one with fewest."""
+        shared = sum(register.pins for register in self.registers)
+        return shared + min((sum(r.pins for r in cohort.registers) for cohort in self.cohorts), default=0)
+
+    def every_register(self) -> Iterable[RegisterBaseline]:
+        """Yield the registers that all boots share, then those of each cohort."""
+        yield from self.registers
+        for cohort in self.cohorts:
+            yield from cohort.registers
 
     def register(self, set_: str, index: int) -> RegisterBaseline | None:
-        """Return one register, or None where the baseline does not pin it."""
+        """Return one register that all boots share, or None where the baseline does not pin it."""
         return next((r for r in self.registers if r.set == set_ and r.register == index), None)
+
+    def of_cohort(self, cohort: Cohort | None) -> Baseline:
+        """Return the baseline that one cohort's boots must meet: its registers beside the shared ones."""
+        if cohort is None:
+            return self
+        registers = sorted((*self.registers, *cohort.registers), key=lambda r: (r.set, r.register))
+        return replace(self, registers=tuple(registers), cohorts=())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from cvmlab.baseline.show import baseline_view
@@ -201,20 +316,26 @@ class Baseline:
         return mimebundle(baseline_view(self))
 
 
-def load_baseline(path: str | Path) -> Baseline:
+def load_baseline(path: str | Path, *, require_signed: Iterable[str | Path | bytes] = ()) -> Baseline:
     """Read a baseline.
 
+    Args:
+        path: The document, of any version of the schema.
+        require_signed: Public keys or certificates (files, or their bytes); where any are given, one of
+            them must have signed the document.
+
     Raises:
-        BaselineError: It cannot be read, or is not a baseline; the message names the place.
+        BaselineError: It cannot be read, is not a baseline, carries a signature that does not verify, or
+            lacks one that is required; the message names the place.
     """
-    from cvmlab.baseline.exchange import baseline_from_json
+    from cvmlab.baseline.document_reader import baseline_from_json
 
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BaselineError(f"{source}: the baseline cannot be read: {error}") from error
-    return baseline_from_json(text, source=str(source))
+    return baseline_from_json(text, source=str(source), require_signed=require_signed)
 
 
 def save_baseline(baseline: Baseline, path: str | Path) -> None:
@@ -223,7 +344,7 @@ def save_baseline(baseline: Baseline, path: str | Path) -> None:
     Raises:
         BaselineError: It cannot be written.
     """
-    from cvmlab.baseline.exchange import baseline_to_json
+    from cvmlab.baseline.document_json import baseline_to_json
 
     target = Path(path)
     temporary = target.with_name(target.name + ".part")

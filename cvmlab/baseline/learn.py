@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import STRONGEST_FIRST
-from cvmlab.baseline.align import align, pair_leftovers
 from cvmlab.baseline.document import (
     MAX_DATA,
     Alternative,
@@ -20,6 +17,7 @@ from cvmlab.baseline.document import (
     Source,
 )
 from cvmlab.baseline.facts import boot_facts
+from cvmlab.baseline.slots import classify, merge_slots
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
 from cvmlab.eventlog.replay import register_events
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 
 MAX_KEPT: Final = 4 << 20
 """Most event data kept in one baseline, in bytes."""
-
-PER_MACHINE_KINDS: Final = frozenset({"boot-entry", "boot-order", "partition-table", "machine-identity"})
-"""Kinds whose contents name a disk, a device or the machine itself: they may differ between machines."""
 
 
 def learn_baseline(
@@ -68,16 +63,16 @@ def learn_baseline(
     set_ = sets.pop()
     data: dict[str, bytes] = {}
     registers = []
-    pinned = [_pinned(boot) for boot in boots]
+    pinned = [pinned_banks(boot) for boot in boots]
     for register in sorted(set.intersection(*(set(banks) for banks in pinned))):
         if set_ == "tpm" and register == IMA_REGISTER:
             continue
         registers.append(_learn_register(boots, pinned, set_, register, data))
-    sources = tuple(_source(boot) for boot in boots)
+    sources = tuple(source_of(boot) for boot in boots)
     return Baseline(
         name=name,
-        created=_now(),
-        tool=tool or _tool(),
+        created=now(),
+        tool=tool or tool_name(),
         sources=sources,
         registers=tuple(registers),
         files=_files(boots),
@@ -86,13 +81,15 @@ def learn_baseline(
     )
 
 
-def _tool() -> str:
+def tool_name() -> str:
+    """Return the program and version that write baselines."""
     from cvmlab import __version__
 
     return f"cvmlab {__version__}"
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -108,20 +105,21 @@ def _refuse(boot: Assessment) -> None:
         raise BaselineError(f"{where}: there is no boot event log to learn from")
 
 
-def _source(boot: Assessment) -> Source:
+def source_of(boot: Assessment) -> Source:
+    """Return the entry of a boot among a baseline's sources."""
     unchecked = tuple(link.name for link in boot.links if link.status == "not-checked")
     public = boot.binding.public
     return Source(
         machine=boot.evidence.machine,
         evidence=boot.evidence.evidence_hash,
         unchecked=unchecked,
-        learned=_now(),
+        learned=now(),
         ak_name=public.name.hex() if public is not None else "",
         ek_spki_sha256=boot.binding.endorsement_spki_sha256,
     )
 
 
-def _pinned(boot: Assessment) -> dict[int, frozenset[str]]:
+def pinned_banks(boot: Assessment) -> dict[int, frozenset[str]]:
     """Registers to learn and the banks that may be believed of each.
 
     With quotes these are the quoted registers whose replay matches. Without any, the log is all there
@@ -156,21 +154,27 @@ def _learn_register(
             locality = log.startup_locality or 0
         banks = pinned[number][register]
         events = [event for event in register_events(log, register) if banks & event.digests.keys()]
-        new = [_slot(event, banks, number, data) for event in events]
-        slots = new if number == 0 else _merge(slots, new)
-    total = len(boots)
-    machines = [boot.binding.public.name if boot.binding.public else b"" for boot in boots]
-    return RegisterBaseline(
-        set_, register, tuple(_classify(slot, total, machines) for slot in slots), locality
-    )
+        new = [slot_of(event, banks, number, data) for event in events]
+        slots = new if number == 0 else merge_slots(slots, new)
+    machines = [boot.binding.public.name.hex() if boot.binding.public else "" for boot in boots]
+    classed = tuple(classify(slot, len(boots), machines) for slot in slots)
+    return RegisterBaseline(set_, register, classed, locality)
 
 
-def _slot(event: Event, banks: frozenset[str], source: int, data: dict[str, bytes]) -> Slot:
+def slot_of(event: Event, banks: frozenset[str], source: int, data: dict[str, bytes]) -> Slot:
+    """Return one event as a slot.
+
+    Args:
+        event: The event.
+        banks: Banks whose digests may be believed.
+        source: Index of the boot among the sources.
+        data: Event data kept by their SHA-256; the event's are added while there is room.
+    """
     kept = ""
     if 0 < len(event.data) <= MAX_DATA and event.digest_check == "covers-data":
         name = hashlib.sha256(event.data).hexdigest()
         if name in data or sum(map(len, data.values())) + len(event.data) <= MAX_KEPT:
-            data[name] = event.data
+            data.setdefault(name, event.data)
             kept = name
     digests = {bank: value for bank, value in event.digests.items() if bank in banks}
     payload = event.payload
@@ -185,80 +189,6 @@ def _slot(event: Event, banks: frozenset[str], source: int, data: dict[str, byte
         event.phase,
         event.index,
     )
-
-
-def _key(digests: object, banks: frozenset[str]) -> frozenset[tuple[str, bytes]]:
-    items = digests.items() if isinstance(digests, dict) else ()
-    return frozenset((bank, value) for bank, value in items if bank in banks)
-
-
-def _merge(slots: list[Slot], new: list[Slot]) -> list[Slot]:
-    """Align the events of one more boot with the slots learned so far."""
-    banks = _common_banks(slots, new)
-    if slots and new and not banks:
-        raise BaselineError("the quotes of the boots have no bank in common: quote them in the same bank")
-    allowed = [frozenset(_key(a.digests, banks) for a in slot.alternatives) for slot in slots]
-    keys = [_key(slot.alternatives[0].digests, banks) for slot in new]
-    pairs = align(allowed, keys)
-    done_slots = {slot for slot, _ in pairs}
-    done_events = {event for _, event in pairs}
-    leftovers = pair_leftovers(
-        {i: slot.label for i, slot in enumerate(slots) if i not in done_slots},
-        {j: slot.label for j, slot in enumerate(new) if j not in done_events},
-        pairs,
-    )
-    partner = dict(pairs) | dict(leftovers)
-    merged: list[Slot] = []
-    at = 0
-    for index, slot in enumerate(slots):
-        event = partner.get(index)
-        if event is None:
-            merged.append(slot)
-            continue
-        merged.extend(new[at:event])
-        merged.append(_joined(slot, new[event], banks))
-        at = event + 1
-    merged.extend(new[at:])
-    return merged
-
-
-def _common_banks(slots: Iterable[Slot], new: Iterable[Slot]) -> frozenset[str]:
-    before = {bank for slot in slots for a in slot.alternatives for bank in a.digests}
-    after = {bank for slot in new for a in slot.alternatives for bank in a.digests}
-    return frozenset(before & after)
-
-
-def _joined(slot: Slot, other: Slot, banks: frozenset[str]) -> Slot:
-    addition = other.alternatives[0]
-    alternatives = list(slot.alternatives)
-    for index, alternative in enumerate(alternatives):
-        if _key(alternative.digests, banks) == _key(addition.digests, banks):
-            alternatives[index] = replace(
-                alternative,
-                digests={**addition.digests, **alternative.digests},
-                sources=(*alternative.sources, *addition.sources),
-                data=alternative.data or addition.data,
-            )
-            break
-    else:
-        alternatives.append(addition)
-    return replace(slot, alternatives=tuple(alternatives))
-
-
-def _classify(slot: Slot, total: int, machines: Sequence[bytes]) -> Slot:
-    seen = Counter(source for alternative in slot.alternatives for source in alternative.sources)
-    if len(seen) < total:
-        return replace(slot, slot_class="optional")
-    if len(slot.alternatives) == 1:
-        return slot
-    of_machine: dict[bytes, set[int]] = {}
-    for index, alternative in enumerate(slot.alternatives):
-        for source in alternative.sources:
-            of_machine.setdefault(machines[source], set()).add(index)
-    stable = len(of_machine) > 1 and all(len(found) == 1 for found in of_machine.values())
-    if slot.kind in PER_MACHINE_KINDS and stable and b"" not in of_machine:
-        return replace(slot, slot_class="per-machine")
-    return replace(slot, slot_class="one-of")
 
 
 def _files(boots: Sequence[Assessment]) -> dict[str, frozenset[str]] | None:

@@ -201,7 +201,7 @@ def _revocations(facts: BootFacts, wanted: bytes | None) -> PolicyResult:
         return PolicyResult(rule, "not-checked", "the baseline does not hold the list that its policy names")
     if facts.revocation_list is None:
         return PolicyResult(rule, "not-checked", "no proven event gives the revocation list")
-    needed, present = _entries(wanted), _entries(facts.revocation_list)
+    needed, present = revoked(wanted), revoked(facts.revocation_list)
     if needed is None or present is None:
         return PolicyResult(rule, "not-checked", "a revocation list cannot be read")
     missing = len(needed - present)
@@ -212,7 +212,8 @@ def _revocations(facts: BootFacts, wanted: bytes | None) -> PolicyResult:
     return PolicyResult(rule, "holds", f"all {len(needed)} revocations of the policy are present")
 
 
-def _entries(data: bytes) -> frozenset[tuple[str, bytes]] | None:
+def revoked(data: bytes) -> frozenset[tuple[str, bytes]] | None:
+    """Return the entries of a revocation list's event data as (type, data); None where it cannot be read."""
     try:
         payload = decode(EV_EFI_VARIABLE_DRIVER_CONFIG, 7, data, set="tpm", source="dbx", base=0)
     except ParseError:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS: Final = 60
 _WIDE: Final = 160
+NOTHING_PINNED: Final = "This baseline pins nothing: any boot would match it, and none is trusted by it."
 
 
 def diff_frame(comparison: Comparison) -> pd.DataFrame:
@@ -83,6 +84,10 @@ def comparison_view(comparison: Comparison) -> Document:
     blocks: list[Block] = []
     differ = [r.register for r in comparison.registers if r.status == "differs"]
     other = [r for r in comparison.registers if r.status not in ("matches", "differs")]
+    if comparison.cohort:
+        blocks.append(Paragraph(f"Nearest cohort: {comparison.cohort}. {comparison.cohort_why}."))
+    if not comparison.pins:
+        blocks.append(Note("bad", NOTHING_PINNED))
     if comparison.matches:
         blocks.append(Note("good", f"All {len(comparison.registers)} registers match the baseline."))
     if differ:
@@ -108,7 +113,7 @@ def baseline_view(baseline: Baseline) -> Document:
     facts: list[tuple[str, Value]] = [
         ("Created", f"{baseline.created} by {baseline.tool}"),
         ("Banks", ", ".join(baseline.banks) or "none"),
-        ("Pinned", f"{baseline.pins} slots in {len(baseline.registers)} registers"),
+        ("Pinned", _pinned(baseline)),
         (
             "Runtime files",
             f"{len(baseline.files)} paths"
@@ -118,7 +123,10 @@ def baseline_view(baseline: Baseline) -> Document:
     ]
     blocks: list[Block] = [KeyValues(tuple(facts))]
     if not baseline.pins:
-        blocks.append(Note("bad", "This baseline pins nothing: any boot would match it."))
+        blocks.append(Note("bad", NOTHING_PINNED))
+    for cohort in baseline.cohorts:
+        if not baseline.of_cohort(cohort).pins:
+            blocks.append(Note("bad", f"The cohort {cohort.name} pins nothing: any boot would match it."))
     unchecked = sorted({link for source in baseline.sources for link in source.unchecked})
     if unchecked:
         blocks.append(Note("warning", f"Learned while these links were not checked: {', '.join(unchecked)}."))
@@ -134,6 +142,9 @@ def baseline_view(baseline: Baseline) -> Document:
         Heading("Slots"),
     ]
     blocks += [_register(register) for register in baseline.registers]
+    for cohort in baseline.cohorts:
+        blocks.append(Heading(f"Cohort {cohort.name}: {len(cohort.sources)} boots"))
+        blocks += [_register(register) for register in cohort.registers]
     if baseline.history:
         rows = tuple((c.when, c.who, ", ".join(c.codes), c.why) for c in baseline.history)
         blocks += [
@@ -141,6 +152,12 @@ def baseline_view(baseline: Baseline) -> Document:
             Table(("when", "who", "causes", "why"), rows, caption="Accepted changes"),
         ]
     return Document(f"Baseline {baseline.name}", tuple(blocks))
+
+
+def _pinned(baseline: Baseline) -> str:
+    cohorts = len(baseline.cohorts)
+    text = f"{baseline.pins} slots and values in {len(baseline.registers)} registers"
+    return f"{text} that all share, and in {cohorts} cohorts" if cohorts else text
 
 
 def _policy(baseline: Baseline) -> tuple[tuple[str, Value], ...]:
@@ -173,6 +190,15 @@ def _register(register: RegisterBaseline) -> Block:
         for number, slot in enumerate(register.slots[:SHOWN_ROWS])
     )
     name = f"Register {register.register}: {len(register.slots)} slots"
+    if register.values:
+        values = tuple(
+            (bank, Cell(digest.hex(), kind="digest"), value.summary)
+            for value in register.values[:SHOWN_ROWS]
+            for bank, digest in value.digests.items()
+        )
+        table = Table(("bank", "value", "what"), values, total=len(values), caption="Values allowed")
+        if register.by_value:
+            return Details(f"Register {register.register}: pinned by value", (table,))
     if not rows:
         return Details(name, (Paragraph("Nothing may be extended into it."),))
     table = Table(

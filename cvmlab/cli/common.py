@@ -39,6 +39,12 @@ History = Annotated[
     list[Path] | None,
     typer.Option("--history", metavar="EVIDENCE", help="Earlier evidence of this machine; repeatable."),
 ]
+Signed = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--require-signed", metavar="PUBKEY", help="The baseline must be signed by this key; repeatable."
+    ),
+]
 Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that was sent.")]
 
 

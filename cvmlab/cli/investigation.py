@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cvmlab.cli.common import At, Enrolled, Files, History, Json, Nonce, Roots, app, show
+from cvmlab.cli.common import At, Enrolled, Files, History, Json, Nonce, Roots, Signed, app, show
 
 
 @app.command(epilog="Example: cvmlab investigate evidence/ --baseline good.json --trust-root root.pem")
@@ -23,6 +23,7 @@ def investigate(
     at: At = None,
     files: Files = None,
     history: History = None,
+    require_signed: Signed = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -38,6 +39,7 @@ def investigate(
         at=at,
         files=files or (),
         history=history or (),
+        require_signed=require_signed or (),
     )
     if html is not None:
         result.to_html(html)

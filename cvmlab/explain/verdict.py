@@ -75,7 +75,7 @@ def _baseline_link(
 
     if comparison is None:
         return incomplete("no baseline was given, so nothing says how this machine should boot")
-    if not comparison.baseline.pins:
+    if not comparison.pins:
         return incomplete(f"the baseline {comparison.baseline.name} pins nothing, so anything would match it")
     findings = [
         finding
@@ -90,10 +90,13 @@ def _baseline_link(
     serious = [finding for finding in findings if finding.detail.get("severity") != "info"]
     proven = [finding for finding in serious if finding.trust != "unproven"]
     name = comparison.baseline.name
+    if comparison.cohort:
+        name = f"{name} (cohort {comparison.cohort}: {comparison.cohort_why})"
     if boot.believed and proven:
         first = min(proven, key=lambda f: _order(f))
         more = f" ({len(proven)} differences in all)" if len(proven) > 1 else ""
-        return Link("baseline", "broken", f"{first.summary}{more}"), findings
+        near = f"; nearest cohort {comparison.cohort}" if comparison.cohort else ""
+        return Link("baseline", "broken", f"{first.summary}{more}{near}"), findings
     if serious:
         why = f"{len(serious)} differences from the baseline {name}, seen only in unproven claims"
         return Link("baseline", "not-checked", why), findings

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cvmlab.baseline.cohorts import split_by_cohort
 from cvmlab.baseline.comparison import compare
 from cvmlab.baseline.document import Baseline, load_baseline
 from cvmlab.baseline.learn import learn_baseline
+from cvmlab.baseline.signature import verify
+from cvmlab.errors import BaselineError
 from cvmlab.evidence import load_context, load_evidence
 from cvmlab.explain.verdict import explain
 from cvmlab.trust.assess import assess
@@ -202,6 +205,7 @@ def investigate(
     at: datetime | str | None = None,
     files: Iterable[str | Path] | str | Path = (),
     history: Iterable[str | Path] | str | Path = (),
+    require_signed: Iterable[str | Path] | str | Path = (),
 ) -> Investigation:
     """Say whether the evidence of one machine can be trusted, and why not.
 
@@ -215,10 +219,11 @@ def investigate(
         files: Folders, Debian packages, archives or disk images in which to look for the files that the
             causes are about.
         history: Earlier evidence of the same machine: its TPM's counters and clock may only have gone on.
+        require_signed: Public keys or certificates, of which one must have signed the baseline.
 
     Raises:
         EvidenceError: Nothing at `path` can be used, or an option cannot.
-        BaselineError: The baseline cannot be read.
+        BaselineError: The baseline cannot be read, or is not signed by a required key.
 
     Example:
         >>> import cvmlab
@@ -230,7 +235,7 @@ def investigate(
         >>> result.verdict, result.primary.code
         ('not-trusted', 'kernel-command-line-changed')
     """
-    known = baseline if isinstance(baseline, Baseline) or baseline is None else load_baseline(baseline)
+    known = _known(baseline, _paths(require_signed))
     past = [record_of(_assess(earlier, trust_roots, None, enrolled_keys, at)) for earlier in _paths(history)]
     assessment = _assess(path, trust_roots, nonce, enrolled_keys, at, past)
     comparison = compare(assessment, known) if known is not None else None
@@ -238,6 +243,16 @@ def investigate(
     return Investigation(
         assessment, comparison, explanation, _identify(assessment, comparison, _paths(files))
     )
+
+
+def _known(baseline: Baseline | str | Path | None, keys: list[str | Path]) -> Baseline | None:
+    if isinstance(baseline, str | Path):
+        return load_baseline(baseline, require_signed=keys)
+    if keys and baseline is None:
+        raise BaselineError("a signed baseline is required, and none was given")
+    if keys and baseline is not None:
+        verify(baseline, keys)
+    return baseline
 
 
 def _identify(
@@ -262,6 +277,7 @@ def learn(
     trust_roots: Iterable[str | Path] | str | Path = (),
     enrolled_keys: Iterable[str | Path] | str | Path = (),
     at: datetime | str | None = None,
+    cohorts: bool = False,
 ) -> Baseline:
     """Learn a baseline from the evidence of good boots.
 
@@ -271,13 +287,15 @@ def learn(
         trust_roots: Certificate files of trust roots.
         enrolled_keys: Files of keys that are known to be the machines'.
         at: Time for which to judge the evidence; now by default.
+        cohorts: Split the baseline into cohorts of boots that start alike (`split_by_cohort`).
 
     Raises:
         EvidenceError: An evidence cannot be used.
         BaselineError: An evidence has a broken link or no log.
     """
     boots = [_assess(path, trust_roots, None, enrolled_keys, at) for path in _paths(paths)]
-    return learn_baseline(boots, name=name)
+    learned = learn_baseline(boots, name=name)
+    return split_by_cohort(learned) if cohorts else learned
 
 
 def _paths(value: Iterable[str | Path] | str | Path) -> list[str | Path]:

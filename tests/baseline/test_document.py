@@ -11,7 +11,8 @@ import pytest
 
 import cvmlab
 from cvmlab.baseline import Baseline, load_baseline, save_baseline
-from cvmlab.baseline.exchange import baseline_from_json, baseline_to_json
+from cvmlab.baseline.document_json import baseline_to_json
+from cvmlab.baseline.document_reader import baseline_from_json
 from cvmlab.errors import BaselineError
 
 BOOTS = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
@@ -170,7 +171,7 @@ def test_what_only_some_boots_have_is_optional() -> None:
 
 
 def test_repeatable_slot_takes_the_event_again(tmp_path: Path) -> None:
-    from cvmlab.baseline.comparison import allowed_values
+    from cvmlab.baseline.values import allowed_values
 
     repeat = _changed(_class(8, "grub-command", "repeatable"))
     pinned = repeat.register("tpm", 8)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvmlab.baseline.exchange import baseline_from_json
+from cvmlab.baseline.document_reader import baseline_from_json
 from cvmlab.binary import Cursor
 from cvmlab.errors import BaselineError, ParseError, VerificationError
 from cvmlab.eventlog import read_event_log

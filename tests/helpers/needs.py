@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NoReturn
 
 import pytest
@@ -13,3 +14,9 @@ def absent(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{what} (nothing is skipped here: `make system` installs what tests need)")
     pytest.skip(what)
+
+
+def tools(*names: str) -> None:
+    """Need programs on the path."""
+    if missing := [name for name in names if shutil.which(name) is None]:
+        absent(f"these tests need {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Baselines as JSON, strictly: an unknown class, a digest of a wrong size or a missing key is an error."""
+"""Reading baselines, strictly: an unknown class, a digest of a wrong size or a missing key is an error."""
 
 from __future__ import annotations
 
@@ -12,117 +12,68 @@ from cvmlab.banks import DIGEST_SIZE
 from cvmlab.baseline.document import (
     CLASSES,
     MAX_DATA,
-    SCHEMA,
     Alternative,
     Baseline,
     Change,
+    Cohort,
+    FileSigner,
+    ModuleSigner,
     Policy,
     RegisterBaseline,
+    Signature,
     Slot,
     Source,
 )
+from cvmlab.baseline.migrate import migrate
+from cvmlab.baseline.signature import check_signatures
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.registers import REGISTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 MAX_SLOTS: Final = 100_000
 """Most slots in all."""
 
-
-def baseline_to_json(baseline: Baseline) -> str:
-    """Return the document as JSON text."""
-    policy = baseline.policy
-    value: dict[str, object] = {
-        "schema": SCHEMA,
-        "name": baseline.name,
-        "created": baseline.created,
-        "tool": baseline.tool,
-        "sources": [
-            {
-                "machine": source.machine,
-                "evidence": source.evidence,
-                "unchecked": list(source.unchecked),
-                "learned": source.learned,
-                "ak_name": source.ak_name,
-                "ek_spki_sha256": source.ek_spki_sha256,
-            }
-            for source in baseline.sources
-        ],
-        "policy": {
-            "secure_boot": policy.secure_boot,
-            "debugging": policy.debugging,
-            "required_registers": policy.required_registers and list(policy.required_registers),
-            "required_bank": policy.required_bank,
-            "authorities": None if policy.authorities is None else list(policy.authorities),
-            "sbat_level": dict(policy.sbat_level),
-            "revocation_list": policy.revocation_list,
-            "pinned_machines": policy.pinned_machines,
-        },
-        "registers": [_register(register) for register in baseline.registers],
-        "files": None
-        if baseline.files is None
-        else {path: sorted(digests) for path, digests in sorted(baseline.files.items())},
-        "history": [
-            {"who": c.who, "when": c.when, "why": c.why, "evidence": c.evidence, "codes": list(c.codes)}
-            for c in baseline.history
-        ],
-        "data": {name: base64.b64encode(data).decode() for name, data in sorted(baseline.data.items())},
-    }
-    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+MAX_COHORTS: Final = 1_000
+MAX_SIGNATURES: Final = 64
 
 
-def _register(register: RegisterBaseline) -> dict[str, object]:
-    return {
-        "set": register.set,
-        "register": register.register,
-        "locality": register.locality,
-        "slots": [
-            {
-                "class": slot.slot_class,
-                "kind": slot.kind,
-                "name": slot.name,
-                "phase": slot.phase,
-                "type": slot.type,
-                "producer": slot.producer,
-                "order": slot.order,
-                "allowed": [
-                    {
-                        "summary": alternative.summary,
-                        "digests": {bank: value.hex() for bank, value in alternative.digests.items()},
-                        "data": alternative.data,
-                        "from": list(alternative.sources),
-                    }
-                    for alternative in slot.alternatives
-                ],
-            }
-            for slot in register.slots
-        ],
-    }
-
-
-def baseline_from_json(text: str, *, source: str) -> Baseline:
+def baseline_from_json(
+    text: str, *, source: str, require_signed: Iterable[str | Path | bytes] = ()
+) -> Baseline:
     """Read the document from JSON text.
 
+    Args:
+        text: The document.
+        source: Name for messages.
+        require_signed: Public keys of which one must have signed it, where any are given.
+
     Raises:
-        BaselineError: Not a baseline of this schema; the message names the place.
+        BaselineError: Not a baseline of a known schema, or a signature is wrong or missing; the message
+            names the place.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BaselineError(f"{source}: not JSON: {error}") from error
+    value = read_json(text, source)
     reader = _Reader(source)
     top = reader.mapping(value, "the document")
-    if top.get("schema") != SCHEMA:
-        raise BaselineError(f"{source}: the schema is {top.get('schema')!r}, need {SCHEMA!r}")
-    registers = tuple(
-        reader.register(item, f"registers[{i}]")
-        for i, item in enumerate(reader.items(top.get("registers"), "registers"))
+    signatures = tuple(
+        reader.signature(item, f"signatures[{i}]")
+        for i, item in enumerate(reader.items(top.get("signatures", []), "signatures", MAX_SIGNATURES))
     )
-    pairs = [(register.set, register.register) for register in registers]
-    if len(set(pairs)) != len(pairs):
-        raise reader.error("registers", "a register occurs twice")
+    check_signatures(top, signatures, source=source, require_signed=require_signed)
+    top = migrate(top, source=source)
+    cohorts = tuple(
+        reader.cohort(item, f"cohorts[{i}]")
+        for i, item in enumerate(reader.items(top.get("cohorts"), "cohorts", MAX_COHORTS))
+    )
+    registers = reader.registers(top.get("registers"), "registers")
+    shared = {(register.set, register.register) for register in registers}
+    if len({cohort.name for cohort in cohorts}) != len(cohorts):
+        raise reader.error("cohorts", "a name occurs twice")
+    for cohort in cohorts:
+        if shared & {(register.set, register.register) for register in cohort.registers}:
+            raise reader.error(f"cohort {cohort.name!r}", "pins a register that all cohorts share")
     return Baseline(
         name=reader.text(top.get("name"), "name"),
         created=reader.text(top.get("created"), "created"),
@@ -131,15 +82,49 @@ def baseline_from_json(text: str, *, source: str) -> Baseline:
             reader.source_entry(item, f"sources[{i}]")
             for i, item in enumerate(reader.items(top.get("sources"), "sources"))
         ),
-        registers=tuple(sorted(registers, key=lambda r: (r.set, r.register))),
-        files=reader.files(top.get("files")),
+        registers=registers,
+        files=reader.files(top.get("files"), "files"),
         policy=reader.policy(top.get("policy")),
         history=tuple(
             reader.change(item, f"history[{i}]")
-            for i, item in enumerate(reader.items(top.get("history", []), "history"))
+            for i, item in enumerate(reader.items(top.get("history"), "history"))
         ),
-        data=reader.data(top.get("data", {})),
+        data=reader.data(top.get("data")),
+        cohorts=cohorts,
+        file_signers=tuple(
+            reader.file_signer(item, f"file_signers[{i}]")
+            for i, item in enumerate(reader.items(top.get("file_signers"), "file_signers"))
+        ),
+        modules=reader.files(top.get("modules"), "modules"),
+        module_signers=tuple(
+            reader.module_signer(item, f"module_signers[{i}]")
+            for i, item in enumerate(reader.items(top.get("module_signers"), "module_signers"))
+        ),
+        signatures=signatures,
     )
+
+
+def read_json(text: str, source: str) -> object:
+    """Read JSON in which no key occurs twice: two readers could take different ones.
+
+    Raises:
+        BaselineError: Not JSON, or a key twice.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise BaselineError(f"{source}: the key {twice!r} occurs twice in one object")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except BaselineError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BaselineError(f"{source}: not JSON: {error}") from error
 
 
 class _Reader:
@@ -157,10 +142,18 @@ class _Reader:
             raise self.error(place, "need an object")
         return value
 
-    def items(self, value: object, place: str) -> list[object]:
+    def items(self, value: object, place: str, limit: int | None = None) -> list[object]:
         if not isinstance(value, list):
             raise self.error(place, "need a list")
+        if limit is not None and len(value) > limit:
+            raise self.error(place, f"more than {limit}")
         return value
+
+    def base64(self, value: object, place: str) -> bytes:
+        try:
+            return base64.b64decode(self.text(value, place), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise self.error(place, "not base64") from error
 
     def text(self, value: object, place: str) -> str:
         if not isinstance(value, str):
@@ -175,6 +168,55 @@ class _Reader:
             raise self.error(place, "need a whole number of at least 0")
         return value
 
+    def registers(self, value: object, place: str) -> tuple[RegisterBaseline, ...]:
+        found = [self.register(item, f"{place}[{i}]") for i, item in enumerate(self.items(value, place))]
+        if len({(register.set, register.register) for register in found}) != len(found):
+            raise self.error(place, "a register occurs twice")
+        return tuple(sorted(found, key=lambda r: (r.set, r.register)))
+
+    def cohort(self, value: object, place: str) -> Cohort:
+        item = self.mapping(value, place)
+        return Cohort(
+            self.text(item.get("name"), f"{place}.name"),
+            self.registers(item.get("registers"), f"{place}.registers"),
+            self.numbers(item.get("from", []), f"{place}.from"),
+        )
+
+    def numbers(self, value: object, place: str) -> tuple[int, ...]:
+        return tuple(self.number(item, place) for item in self.items(value, place))
+
+    def file_signer(self, value: object, place: str) -> FileSigner:
+        item = self.mapping(value, place)
+        return FileSigner(
+            self.text(item.get("path"), f"{place}.path"),
+            self.base64(item.get("key"), f"{place}.key"),
+            self.text(item.get("name", ""), f"{place}.name"),
+        )
+
+    def module_signer(self, value: object, place: str) -> ModuleSigner:
+        item = self.mapping(value, place)
+        texts = {
+            name: self.text(item.get(name, ""), f"{place}.{name}")
+            for name in ("publisher", "issuer", "thumbprint")
+        }
+        if not any(texts.values()):
+            raise self.error(place, "names no publisher, issuer or thumbprint: any signer would do")
+        least = item.get("least_svn", -1)
+        return ModuleSigner(
+            path=self.text(item.get("path", "*"), f"{place}.path"),
+            least_svn=-1 if least == -1 else self.number(least, f"{place}.least_svn"),
+            **texts,
+        )
+
+    def signature(self, value: object, place: str) -> Signature:
+        item = self.mapping(value, place)
+        return Signature(
+            self.text(item.get("algorithm"), f"{place}.algorithm"),
+            self.base64(item.get("key"), f"{place}.key"),
+            self.base64(item.get("value"), f"{place}.value"),
+            self.text(item.get("when", ""), f"{place}.when"),
+        )
+
     def register(self, value: object, place: str) -> RegisterBaseline:
         item = self.mapping(value, place)
         set_ = self.text(item.get("set"), f"{place}.set")
@@ -188,7 +230,14 @@ class _Reader:
         self.slots += len(slots)
         if self.slots > MAX_SLOTS:
             raise self.error(place, f"more than {MAX_SLOTS} slots")
-        return RegisterBaseline(set_, index, slots, self.number(item.get("locality", 0), f"{place}.locality"))
+        values = tuple(
+            self.alternative(entry, f"{place}.values[{i}]")
+            for i, entry in enumerate(self.items(item.get("values", []), f"{place}.values"))
+        )
+        locality = self.number(item.get("locality", 0), f"{place}.locality")
+        if locality > 255:
+            raise self.error(f"{place}.locality", "need at most 255")
+        return RegisterBaseline(set_, index, slots, locality, values)
 
     def slot(self, value: object, place: str) -> Slot:
         item = self.mapping(value, place)
@@ -226,7 +275,7 @@ class _Reader:
             digests,
             self.text(item.get("summary", ""), f"{place}.summary"),
             self.text(item.get("data", ""), f"{place}.data"),
-            tuple(self.number(n, f"{place}.from") for n in self.items(item.get("from", []), f"{place}.from")),
+            self.numbers(item.get("from", []), f"{place}.from"),
         )
 
     def source_entry(self, value: object, place: str) -> Source:
@@ -245,11 +294,11 @@ class _Reader:
         texts = {n: self.text(item.get(n), f"{place}.{n}") for n in ("who", "when", "why", "evidence")}
         return Change(**texts, codes=self.texts(item.get("codes", []), f"{place}.codes"))
 
-    def files(self, value: object) -> dict[str, frozenset[str]] | None:
+    def files(self, value: object, place: str) -> dict[str, frozenset[str]] | None:
         if value is None:
             return None
-        found = self.mapping(value, "files")
-        return {path: frozenset(self.texts(digests, f"files.{path}")) for path, digests in found.items()}
+        found = self.mapping(value, place)
+        return {path: frozenset(self.texts(digests, f"{place}.{path}")) for path, digests in found.items()}
 
     def policy(self, value: object) -> Policy:
         item = dict(self.mapping(value, "policy"))
@@ -271,10 +320,7 @@ class _Reader:
             debugging=bool(item["debugging"]),
             required_registers=None
             if registers is None
-            else tuple(
-                self.number(n, "policy.required_registers")
-                for n in self.items(registers, "policy.required_registers")
-            ),
+            else self.numbers(registers, "policy.required_registers"),
             required_bank=self.text(item.get("required_bank", ""), "policy.required_bank"),
             authorities=None if authorities is None else self.texts(authorities, "policy.authorities"),
             sbat_level={name: self.number(n, f"policy.sbat_level.{name}") for name, n in levels.items()},
@@ -285,10 +331,7 @@ class _Reader:
     def data(self, value: object) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         for name, text in self.mapping(value, "data").items():
-            try:
-                data = base64.b64decode(self.text(text, f"data.{name}"), validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise self.error(f"data.{name}", "not base64") from error
+            data = self.base64(text, f"data.{name}")
             if len(data) > MAX_DATA or hashlib.sha256(data).hexdigest() != name:
                 raise self.error(f"data.{name}", "is not the data that its name is the SHA-256 of")
             found[name] = data

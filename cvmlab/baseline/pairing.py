@@ -1,0 +1,112 @@
+"""Which event of a register stands at which slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cvmlab.baseline.align import align, pair_leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cvmlab.baseline.document import Alternative, Slot
+    from cvmlab.eventlog.model import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which event of a register stands at which slot.
+
+    Attributes:
+        exact: (slot, event position) of events that the slot allows.
+        open: Those of slots that take any event of their label: ignored, or per-machine for a new machine.
+        changed: Those paired by label or kind alone: the two sides of a change.
+        moved: Those of events that an unpaired slot elsewhere allows.
+        added: Positions of events of no slot.
+        removed: Slots that need an event and have none.
+        repeated: Positions of further events of a repeatable slot.
+    """
+
+    exact: tuple[tuple[int, int], ...]
+    open: tuple[tuple[int, int], ...]
+    changed: tuple[tuple[int, int], ...]
+    moved: tuple[tuple[int, int], ...]
+    added: tuple[int, ...]
+    removed: tuple[int, ...]
+    repeated: tuple[int, ...]
+
+    @property
+    def ordered(self) -> list[tuple[int, int]]:
+        """All pairs that keep the order of both sides, ascending."""
+        return sorted((*self.exact, *self.open, *self.changed))
+
+
+def pair_events(
+    slots: Sequence[Slot], events: Sequence[Event], banks: Sequence[str], machine: frozenset[int]
+) -> Pairing:
+    """Align the events of one register with its slots.
+
+    Args:
+        slots: The slots, in order.
+        events: The events that have a digest in one of the banks, in log order.
+        banks: Banks that count.
+        machine: Sources of the baseline that are this machine.
+    """
+    keys = [_key(event.digests, banks) for event in events]
+    allowed = [frozenset(_key(a.digests, banks) for a in _usable(slot, machine)) for slot in slots]
+    exact = align(allowed, keys)
+    paired = dict(exact)
+    taken = set(paired.values())
+    free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in paired}
+    free_events = {j: _label(event) for j, event in enumerate(events) if j not in taken}
+    by_label = pair_leftovers(free_slots, free_events, exact)
+    for i, j in by_label:
+        del free_slots[i], free_events[j]
+    by_kind = pair_leftovers(
+        {i: label[0::2] for i, label in free_slots.items()},
+        {j: label[0::2] for j, label in free_events.items()},
+        [*exact, *by_label],
+    )
+    for i, j in by_kind:
+        del free_slots[i], free_events[j]
+    open_ = tuple((i, j) for i, j in by_label if _open(slots[i], machine))
+    changed = tuple((i, j) for i, j in (*by_label, *by_kind) if (i, j) not in open_)
+    repeatable = {
+        key for i, slot in enumerate(slots) if slot.slot_class == "repeatable" for key in allowed[i]
+    }
+    missing = {i for i in free_slots if slots[i].slot_class not in ("optional", "ignored")}
+    moved, added, repeated = [], [], []
+    for j in sorted(free_events):
+        home = next((i for i in sorted(missing) if keys[j] in allowed[i]), None)
+        if keys[j] in repeatable:
+            repeated.append(j)
+        elif home is not None:
+            missing.discard(home)
+            moved.append((home, j))
+        else:
+            added.append(j)
+    return Pairing(
+        tuple(exact), open_, changed, tuple(moved), tuple(added), tuple(sorted(missing)), tuple(repeated)
+    )
+
+
+def _key(digests: Mapping[str, bytes], banks: Sequence[str]) -> tuple[bytes | None, ...]:
+    return tuple(digests.get(bank) for bank in banks)
+
+
+def _label(event: Event) -> tuple[str, str, str]:
+    return event.payload.kind, event.payload.name, event.phase
+
+
+def _usable(slot: Slot, machine: frozenset[int]) -> list[Alternative]:
+    """Alternatives that count: of a per-machine slot those of this machine, where it is a known one."""
+    if slot.slot_class == "per-machine" and machine:
+        own = [a for a in slot.alternatives if machine & set(a.sources)]
+        return own or list(slot.alternatives)
+    return list(slot.alternatives)
+
+
+def _open(slot: Slot, machine: frozenset[int]) -> bool:
+    """True where any event of the slot's label will do."""
+    return slot.slot_class == "ignored" or (slot.slot_class == "per-machine" and not machine)
