@@ -6,16 +6,23 @@ import contextlib
 import stat
 import struct
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from tpm_platform import (
+    AK,
+    AZURE_AK,
+    AZURE_CERTIFICATE,
+    HCL_REPORT,
+    READ_WRITE,
+    certificate_of,
+    make_persistent,
+    nothing_left,
+    put,
+)
 
 from cvmlab.errors import EvidenceError, ParseError, TpmError
 from cvmlab.tpm.challenge import Challenge, make_challenge, public_sha256
@@ -33,48 +40,8 @@ if TYPE_CHECKING:
     from soft_tpm import SoftTpm
 
     from cvmlab.tpm.live_keys import LiveKey
-    from cvmlab.tpm.public import PublicKey, TpmPublic
 
-AK = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
 SECRET = b"the verifier's secret, 32 bytes!"
-READ_WRITE = "ownerread|ownerwrite|authread"
-AZURE_AK, AZURE_CERTIFICATE, HCL_REPORT = 0x81000003, 0x01C101D0, 0x01400001
-
-
-def nothing_left(soft: SoftTpm) -> bool:
-    """Tell whether the TPM holds no transient object and no session."""
-    kinds = ("transient", "loaded-session", "saved-session")
-    return not any(soft("getcap", f"handles-{kind}").strip() for kind in kinds)
-
-
-def put(soft: SoftTpm, index: int, data: bytes, *, size: int | None = None) -> None:
-    """Define an index and fill it; the rest of a larger one is 0xff, as the TPM leaves it, or zeros."""
-    soft("nvdefine", "-Q", hex(index), "-C", "o", "-s", size or len(data), "-a", READ_WRITE)
-    (soft.folder / "nv").write_bytes(data.ljust(size or 0, b"\0"))
-    soft("nvwrite", "-Q", hex(index), "-C", "o", "-i", "nv")
-
-
-def make_persistent(
-    soft: SoftTpm, handle: int, algorithm: str, attributes: str, name_alg: str = "sha256"
-) -> TpmPublic:
-    """Make a primary key with tpm2-tools and keep it at a handle."""
-    soft("createprimary", "-Q", "-C", "e", "-g", name_alg, "-G", algorithm, "-a", attributes, "-c", "p.ctx")
-    soft.flush()
-    soft("evictcontrol", "-Q", "-C", "o", "-c", "p.ctx", hex(handle))
-    soft.flush()
-    soft("readpublic", "-Q", "-c", hex(handle), "-f", "tss", "-o", "p.pub")
-    return parse_public((soft.folder / "p.pub").read_bytes(), source="p.pub")
-
-
-def certificate_of(key: PublicKey, name: str = "test") -> bytes:
-    """A certificate of a TPM's key, by an authority that nobody trusts."""
-    now = datetime.now(UTC)
-    common = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder(
-        common, common, key, x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=30)
-    )
-    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.DER)
 
 
 @pytest.mark.parametrize("kind", AK_TYPES)
