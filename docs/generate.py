@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cvmlab.explain.catalogue import catalogue
 from cvmlab.tables import TABLES
+from cvmlab.tpm.response_codes import TPM_CODES, TSS_CODES
 
 HERE = Path(__file__).resolve().parent
 
@@ -54,7 +55,23 @@ def tables_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"causes.md": causes_page, "tables.md": tables_page}
+def tpm_errors_page() -> str:
+    """Return docs/tpm-errors.md."""
+    lines = [
+        "# What a TPM answers when it refuses",
+        "",
+        "Written from `cvmlab/tpm/response_codes.py` by `make docs`. Codes from 0x080 to 0x0BF come with the",
+        "number of a handle, parameter or session added: 0x18B is 0x08B about the first handle.",
+        "",
+    ]
+    for title, rows in (("The TPM", TPM_CODES), ("The software before it, by base code", TSS_CODES)):
+        lines += [f"## {title}", "", "| code | name | meaning | what to do |", "|---|---|---|---|"]
+        lines += [f"| 0x{row.code:03X} | `{row.name}` | {row.meaning} | {row.action} |" for row in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"causes.md": causes_page, "tables.md": tables_page, "tpm-errors.md": tpm_errors_page}
 
 
 def main() -> None:

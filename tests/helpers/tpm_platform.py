@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 AK = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
 READ_WRITE = "ownerread|ownerwrite|authread"
-# facts: Azure's handles (OpenHCL's vTPM)
+# Azure's handles, as OpenHCL's vTPM defines them
 AZURE_AK, AZURE_CERTIFICATE, HCL_REPORT = 0x81000003, 0x01C101D0, 0x01400001
 
 
@@ -30,7 +30,7 @@ def nothing_left(soft: SoftTpm) -> bool:
 
 
 def put(soft: SoftTpm, index: int, data: bytes, *, size: int | None = None) -> None:
-    """Define an index and fill it; the rest of a larger one is 0xff, as the TPM leaves it, or zeros."""
+    """Define an index and fill it; behind the data of a larger one come zeros."""
     soft("nvdefine", "-Q", hex(index), "-C", "o", "-s", size or len(data), "-a", READ_WRITE)
     (soft.folder / "nv").write_bytes(data.ljust(size or 0, b"\0"))
     soft("nvwrite", "-Q", hex(index), "-C", "o", "-i", "nv")
