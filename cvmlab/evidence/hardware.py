@@ -110,7 +110,10 @@ def _of_a_processor(data: bytes) -> bool:
         found = read_certificates(data, source="")
     except ParseError:
         return False
-    return any(maker in c.public_bytes(Encoding.DER) for c in found[:1] for maker in _MAKERS)
+    return any(
+        role_of_certificate(c) or any(maker in c.public_bytes(Encoding.DER) for maker in _MAKERS)
+        for c in found
+    )
 
 
 def read_hardware(data: bytes, *, source: str) -> HardwareFile:
@@ -247,8 +250,3 @@ def collapse(claims: list[CertificateClaim]) -> list[CertificateClaim]:
         hashlib.sha256(claim.der).digest(): claim for claim in reversed(claims)
     }
     return [claim for claim in claims if seen[hashlib.sha256(claim.der).digest()] is claim]
-
-
-def is_reporting_key(claim: CertificateClaim) -> bool:
-    """Tell the certificate of a VCEK, VLEK or PCK from those of authorities."""
-    return role_of_certificate(claim.certificate) != ""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cvmlab.trust.roots import Use
 
 
+_EXPIRED = "expired"
+
+
 @dataclass(frozen=True, slots=True)
 class HardwareContext:
     """What reports are checked with.
@@ -56,29 +59,36 @@ class Gathered:
         holds: What was checked and is right.
         open: What could not be checked.
         broken: What is wrong.
-        findings: The same as findings.
+        noted: What is wrong or to be known, as findings.
+        left: What could not be checked, as findings.
     """
 
     name: str
     holds: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    noted: list[Finding] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings; where something is wrong, what was left open does not explain it."""
+        return self.noted if self.broken else [*self.noted, *self.left]
 
     def fail(self, code: str, why: str, *, before: str = "", after: str = "", **detail: object) -> None:
         """Note that something is wrong."""
         self.broken.append(why)
-        self.findings.append(Finding(code, self.name, why, before=before, after=after, detail=detail))
+        self.noted.append(Finding(code, self.name, why, before=before, after=after, detail=detail))
 
     def leave(self, code: str, why: str, **detail: object) -> None:
         """Note that something could not be checked."""
         self.open.append(why)
-        self.findings.append(Finding(code, self.name, why, trust="digest-only", detail=detail))
+        self.left.append(Finding(code, self.name, why, trust="digest-only", detail=detail))
 
     def remark(self, code: str, why: str, **detail: object) -> None:
         """Note something to know that breaks nothing."""
         self.holds.append(why)
-        self.findings.append(Finding(code, self.name, why, detail={"severity": "info", **detail}))
+        self.noted.append(Finding(code, self.name, why, detail={"severity": "info", **detail}))
 
     def link(self) -> Link:
         """Return the link: broken, not checked, or holding, in this order."""
@@ -142,9 +152,12 @@ def check_root(
     code = "hardware-chain-untrusted"
     try:
         path = verify_path(
-            leaf, context.certificates, roots, at=context.at, untrusted_code=code, expired_code=code
+            leaf, context.certificates, roots, at=context.at, untrusted_code=code, expired_code=_EXPIRED
         )
     except VerificationError as error:
+        if error.code == _EXPIRED and signed:
+            work.fail(code, f"the certificate of the {what} leads to its root, but not at this time: {error}")
+            return None, None
         authorities = [c for c in context.certificates if c != leaf and _is_authority(c)]
         why = f"the certificate of the {what} leads to no pinned or given root: {error}"
         if not signed:

@@ -170,12 +170,14 @@ def check_td_report(
         raise TypeError("not a TD quote")
     check = check_td_quote(best, quoted, context)
     if work.broken:
+        broken = check.report.status == "broken"
+        kept = [finding for finding in check.findings if broken or finding.link == "hardware-root"]
         return replace(
             check,
             claim=claim,
             quote=best,
-            report=work.link() if check.report.status != "broken" else check.report,
-            findings=(*check.findings, *work.findings),
+            report=check.report if broken else work.link(),
+            findings=(*kept, *work.findings),
             signed=False,
         )
     why = f"every field of {best.source} is that of the TDREPORT in {claim.source}; {check.report.why}"
