@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from quoting import ima_list, template
 from tpm_platform import (
     AK,
     AZURE_AK,
@@ -284,6 +286,30 @@ def test_registers_that_move_are_said_and_the_quote_holds(
     found = collect(tmp_path / "e", tcti=fresh_tpm.tcti, nonce=NONCE, root=root, between=extend)
     why = {item.what: item.why for item in found.items if item.status == "failed"}
     assert "register 23 moved" in why["registers of sha256"]
+    chain = links(found.folder, nonce=NONCE)
+    assert chain["quote"] == chain["register-values"] == "holds"
+
+
+def test_the_ima_list_tells_which_value_of_register_10_was_quoted(
+    fresh_tpm: SoftTpm, root: Path, tmp_path: Path
+) -> None:
+    measured: list[bytes] = []
+    path = root / SECURITY / "ima/binary_runtime_measurements"
+    (root / SECURITY / "ima/ascii_runtime_measurements").unlink()
+
+    def measure() -> None:
+        measured.append(template(f"/usr/bin/program-{len(measured)}"))
+        digests = ",".join(
+            f"{bank}={hashlib.new(bank, measured[-1]).hexdigest()}"
+            for bank in ("sha1", "sha256", "sha384", "sha512")
+        )
+        fresh_tpm("pcrextend", f"10:{digests}")
+        path.write_bytes(ima_list(measured))
+
+    measure()
+    found = collect(tmp_path / "e", tcti=fresh_tpm.tcti, nonce=NONCE, root=root, between=measure)
+    why = {item.what: item.why for item in found.items if item.status == "failed"}
+    assert "the IMA list may tell" in why["registers of sha256"]
     chain = links(found.folder, nonce=NONCE)
     assert chain["quote"] == chain["register-values"] == "holds"
 
