@@ -239,6 +239,24 @@ HARDWARE: Final = Table(
     ),
 )
 
+CLAIMS: Final = Table(
+    "claims",
+    (
+        Column("token", "category", "File of the attestation token"),
+        Column("claim", "object", "Place of the claim, dots between names (unescaped)"),
+        Column("value", "object", "Value as JSON; absent where the claim is (unescaped)", nullable=True),
+        Column("meaning", "object", "What the claim is; absent where it is not known", nullable=True),
+        Column("expected", "object", "What it should say; absent where it is only shown", nullable=True),
+        Column(
+            "status",
+            "category",
+            "Whether it is as expected; absent: expected and not there",
+            ("ok", "failed", "absent", "stated"),
+        ),
+        Column("trust", "category", "Whether a service vouches for it", ("vouched", "claimed")),
+    ),
+)
+
 TABLES: Final = (
     EVENTS,
     REGISTERS,
@@ -250,6 +268,7 @@ TABLES: Final = (
     MODULES,
     PROBLEMS,
     HARDWARE,
+    CLAIMS,
 )
 """Every table of the product."""
 

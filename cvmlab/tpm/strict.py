@@ -30,7 +30,8 @@ def load_json(data: bytes, *, source: str) -> object:
     """Return the value of a small JSON file in which no object names a key twice.
 
     Raises:
-        ParseError: It is not JSON, nests too deeply, repeats a key, or is larger than `MAX_TEXT`.
+        ParseError: It is not JSON (nor is ``NaN``), nests too deeply, repeats a key, or is larger than
+            `MAX_TEXT`.
     """
     text = decode_text(data, source=source)
 
@@ -41,8 +42,11 @@ def load_json(data: bytes, *, source: str) -> object:
             raise ParseError(source, 0, "json", reason=f"the key {twice[:40]!r} occurs twice in one object")
         return found
 
+    def constant(name: str) -> object:
+        raise ParseError(source, 0, "json", reason=f"{name} is no JSON (RFC 8259, section 6)")
+
     try:
-        value: object = json.loads(text, object_pairs_hook=pairs)
+        value: object = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except ParseError:
         raise
     except json.JSONDecodeError as error:

@@ -24,10 +24,10 @@ ABSENT = "–"
 CELL_LIMIT = 400
 """Characters of one table cell that are shown; running text may be longer."""
 
-_GOOD = "holds trusted matches proven covers-data ok yes present verified valid"
+_GOOD = "holds trusted matches proven covers-data ok yes present verified valid vouched"
 _BAD = "broken not-trusted differs not-replayed mismatch failed invalid forged unreadable missing changed"
-_WARN = "not-checked inconclusive unproven unknown not-quoted claimed not-collected stale digest-only"
-_MUTED = "not-applicable not-extended describes ignored none"
+_WARN = "not-checked inconclusive unproven unknown not-quoted claimed not-collected stale digest-only absent"
+_MUTED = "not-applicable not-extended describes ignored none stated"
 STATUS_TONES: dict[str, Tone] = {
     **dict.fromkeys(_GOOD.split(), "good"),
     **dict.fromkeys(_BAD.split(), "bad"),
