@@ -45,6 +45,14 @@ Signed = Annotated[
         "--require-signed", metavar="PUBKEY", help="The baseline must be signed by this key; repeatable."
     ),
 ]
+Jwks = Annotated[
+    list[Path] | None,
+    typer.Option("--jwks", metavar="FILE", help="Keys of the attestation service: what its /certs serves."),
+]
+Issuers = Annotated[
+    list[str] | None,
+    typer.Option("--token-issuer", metavar="URL", help="Issuer of tokens that counts; any of Azure's else."),
+]
 Nonce = Annotated[str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that was sent.")]
 
 

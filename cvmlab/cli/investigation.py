@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from cvmlab.cli.common import At, Enrolled, Files, History, Json, Nonce, Roots, Signed, app, show
+from cvmlab.cli.common import (
+    At,
+    Enrolled,
+    Files,
+    History,
+    Issuers,
+    Json,
+    Jwks,
+    Nonce,
+    Roots,
+    Signed,
+    app,
+    show,
+)
 
 
 @app.command(epilog="Example: cvmlab investigate evidence/ --baseline good.json --trust-root root.pem")
@@ -24,6 +37,8 @@ def investigate(
     files: Files = None,
     history: History = None,
     require_signed: Signed = None,
+    jwks: Jwks = None,
+    token_issuer: Issuers = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -40,6 +55,8 @@ def investigate(
         files=files or (),
         history=history or (),
         require_signed=require_signed or (),
+        jwks=jwks or (),
+        token_issuers=token_issuer or (),
     )
     if html is not None:
         result.to_html(html)

@@ -12,6 +12,7 @@ from cvmlab.errors import EvidenceError, ParseError
 from cvmlab.evidence.directory import tpm_name
 from cvmlab.evidence.trustfolder import read_trust
 from cvmlab.findings import Problem
+from cvmlab.tokens.jwks import parse_jwks
 from cvmlab.tpm.credential import parse_credential_activation
 from cvmlab.tpm.public import load_public_key, parse_public, spki_sha256
 from cvmlab.tpm.strict import decode_text, hex_bytes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from cvmlab.evidence.model import CollateralClaim
     from cvmlab.evidence.sources import RawFile
+    from cvmlab.tokens.jwks import SigningKey
     from cvmlab.tpm.credential import CredentialActivation
 
 MAX_NONCE: Final = 64
@@ -84,6 +86,8 @@ class VerifierContext:
         trust_roots: Certificates that paths must end in.
         certificates: Other certificates that the verifier brings along: candidates, never roots.
         collateral: Statements of processors' makers that the verifier brings along.
+        jwks: Keys of attestation services; None where the verifier gave none. Never from evidence.
+        token_issuers: Issuers whose tokens count; empty for any provider of Azure.
         at: Time of the judgement; None for now.
         history: Earlier quotes of the same machine, in any order.
         problems: Verifier files that could not be read.
@@ -97,6 +101,8 @@ class VerifierContext:
     trust_roots: tuple[x509.Certificate, ...] = ()
     certificates: tuple[x509.Certificate, ...] = ()
     collateral: tuple[CollateralClaim, ...] = ()
+    jwks: tuple[SigningKey, ...] | None = None
+    token_issuers: tuple[str, ...] = ()
     at: datetime | None = None
     history: tuple[MachineRecord, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -112,6 +118,10 @@ class VerifierContext:
             total.update(b"|activation:" + self.activation.ak_name + self.activation.ek_public_sha256)
         for root in self.trust_roots:
             total.update(b"|root:" + root.tbs_certificate_bytes)
+        for key in self.jwks or ():
+            total.update(f"|token-key:{key.kid}:{key.spki_sha256}".encode())
+        for issuer in self.token_issuers:
+            total.update(b"|token-issuer:" + issuer.encode())
         for record in self.history:
             total.update(b"|history:" + record.message_sha256)
         return total.hexdigest()
@@ -124,6 +134,8 @@ def load_context(
     enrolled_keys: Iterable[str | Path] = (),
     trust_roots: Iterable[str | Path] = (),
     collateral: Iterable[str | Path] = (),
+    jwks: Iterable[str | Path] = (),
+    token_issuers: Iterable[str] = (),
     at: datetime | str | None = None,
     history: Iterable[MachineRecord] = (),
 ) -> VerifierContext:
@@ -138,6 +150,8 @@ def load_context(
             variable ``CVMLAB_TRUST`` names counts too.
         collateral: Files or folders with TCB info, QE identity, revocation lists and certificates of
             processors; none of it is a root.
+        jwks: Files with the keys of attestation services: JWK sets, as the service serves them.
+        token_issuers: Issuers whose tokens count; none for any provider of Azure.
         at: Time of the judgement, with a zone or in UTC, or ISO 8601 text.
         history: What earlier quotes of the machine said.
 
@@ -166,10 +180,27 @@ def load_context(
         trust_roots=tuple(material.roots),
         certificates=tuple(material.certificates),
         collateral=tuple(material.collateral),
+        jwks=_jwks(jwks),
+        token_issuers=tuple(token_issuers),
         at=_time(at),
         history=tuple(history),
         problems=tuple(problems),
     )
+
+
+def _jwks(files: Iterable[str | Path]) -> tuple[SigningKey, ...] | None:
+    """Keys of attestation services; None where no file was given, which is not the same as no key."""
+    found: list[SigningKey] | None = None
+    for name in files:
+        path = Path(name)
+        try:
+            keys = parse_jwks(_option_file(path, "set of keys"), source=path.name)
+        except ParseError as error:
+            raise EvidenceError(
+                f"{path}: no set of keys of an attestation service: {error.message}"
+            ) from error
+        found = [*(found or ()), *keys]
+    return tuple(found) if found is not None else None
 
 
 def _verifier_files(path: Path, problems: list[Problem]) -> dict[str, RawFile]:

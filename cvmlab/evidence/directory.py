@@ -18,8 +18,9 @@ from cvmlab.evidence.model import (
     KeyClaim,
     QuoteClaim,
 )
-from cvmlab.evidence.names import NOT_VERIFIED, is_canonical, role_of, role_of_name
+from cvmlab.evidence.names import is_canonical, role_of, role_of_name
 from cvmlab.findings import Problem
+from cvmlab.tokens.jws import read_token
 from cvmlab.tpm.clock import parse_clock
 from cvmlab.tpm.pcrs import read_registers
 from cvmlab.tpm.public import load_public_key, parse_public
@@ -33,11 +34,15 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.ima import ImaList
     from cvmlab.eventlog.model import EventLog
     from cvmlab.evidence.sources import RawFile
+    from cvmlab.tokens.jws import Token
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
 
 MAX_REPORTS: Final = 8
 """Most hardware reports of one machine."""
+
+MAX_TOKENS: Final = 8
+"""Most attestation tokens taken from one evidence."""
 
 DESCRIPTION_SCHEMA: Final = "cvmlab.evidence/1"
 
@@ -87,6 +92,7 @@ class _Reading:
         self.certificates: list[CertificateClaim] = []
         self.clock: ClockReading | None = None
         self.hardware = HardwareFile()
+        self.tokens: list[Token] = []
         self.problems: list[Problem] = []
         self.machine = ""
         self.collected = ""
@@ -101,6 +107,7 @@ class _Reading:
             "certificate": self._certificate,
             "clock": self._clock,
             "hardware": self._hardware,
+            "token": self._token,
         }
 
     def problem(self, source: str, field: str, message: str, *, fatal: bool = True) -> None:
@@ -153,8 +160,6 @@ class _Reading:
             entry = replace(entry, status="ignored", note="not a name of the evidence directory; never read")
         elif not file.data.strip(b" \r\n\t") and role != "other":
             entry = replace(entry, status="empty", note="the file is empty: it counts as absent")
-        elif role in NOT_VERIFIED:
-            entry = replace(entry, status="ignored", note="this version does not judge it")
         elif role in self._readers:
             try:
                 self._readers[role](file.name, canonical, file.data)
@@ -241,10 +246,14 @@ class _Reading:
         for claim in found.reports:
             self.keys.extend(paravisor_keys(claim, self.problems))
 
+    def _token(self, name: str, canonical: str, data: bytes) -> None:
+        if len(self.tokens) >= MAX_TOKENS:
+            raise ParseError(name, 0, "token", reason=f"more than {MAX_TOKENS} tokens")
+        self.tokens.append(read_token(data, source=name))
+
     def evidence(self, source: str, default_name: str) -> Evidence:
         quotes = self._quotes()
         readings = self._readings(quotes)
-        unread = tuple(file for file in self.files if file.role in NOT_VERIFIED and file.size)
         return Evidence(
             source=source,
             machine=self.machine or default_name,
@@ -258,8 +267,8 @@ class _Reading:
             certificates=(*self.certificates, *collapse(self.hardware.certificates)),
             hardware=tuple(self.hardware.reports),
             collateral=tuple(self.hardware.collateral),
+            tokens=tuple(self.tokens),
             clock=self.clock,
-            unread=unread,
             problems=tuple(self.problems),
             absent=self._absent(quotes, readings),
             collected=self.collected,

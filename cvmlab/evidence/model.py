@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cvmlab.findings import Problem
     from cvmlab.tee import HclReport, SnpReport, TdQuote, TdReport
     from cvmlab.tee.collateral import Collateral
+    from cvmlab.tokens.jws import Token
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
     from cvmlab.tpm.public import PublicKey, TpmPublic
@@ -157,8 +158,8 @@ class Evidence:
         certificates: Certificates of keys, processors and authorities.
         hardware: Hardware reports.
         collateral: Signed statements of processors' makers.
+        tokens: Attestation tokens.
         clock: The TPM's clock as read beside the quote, unsigned; None where absent.
-        unread: Files known by name that this version does not verify.
         problems: What could not be read.
         absent: What an investigation needs and the evidence lacks, in words.
         collected: Time of collection that ``evidence.json`` states; a claim, empty where it states none.
@@ -176,8 +177,8 @@ class Evidence:
     certificates: tuple[CertificateClaim, ...] = ()
     hardware: tuple[HardwareClaim, ...] = ()
     collateral: tuple[CollateralClaim, ...] = ()
+    tokens: tuple[Token, ...] = ()
     clock: ClockReading | None = None
-    unread: tuple[EvidenceFile, ...] = ()
     problems: tuple[Problem, ...] = ()
     absent: tuple[str, ...] = ()
     collected: str = ""

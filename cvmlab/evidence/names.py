@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from cvmlab.evidence.hardware import recognise
+from cvmlab.tokens.jws import looks_like_token
 
 _EXACT: Final[dict[str, str]] = {
     "eventlog.bin": "event-log",
@@ -32,7 +33,6 @@ _EXACT: Final[dict[str, str]] = {
     "thim.json": "hardware",
     "tcb_info.json": "hardware",
     "qe_identity.json": "hardware",
-    "token.jwt": "token",
     "userspace.log": "userspace-log",
     "nonce.hex": "verifier",
     "credential_activation.json": "verifier",
@@ -44,14 +44,12 @@ _PATTERNS: Final = (
     (re.compile(r"ak[A-Za-z0-9_.-]{0,64}\.crt(\.der)?"), "certificate"),
     (re.compile(r"ek[A-Za-z0-9_.-]{0,64}\.crt(\.der)?"), "certificate"),
     (re.compile(r"ca-[A-Za-z0-9_.-]{1,96}\.pem"), "certificate"),
+    (re.compile(r"token(-[A-Za-z0-9_.-]{1,64})?\.(jwt|json)"), "token"),
 )
 _SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
 
 CANONICAL: Final = frozenset(_EXACT)
 """Names that ``evidence.json`` may give other files."""
-
-NOT_VERIFIED: Final = frozenset({"token"})
-"""Roles of files that this version knows and does not judge."""
 
 
 def role_of(name: str, data: bytes) -> str:
@@ -70,7 +68,9 @@ def role_of(name: str, data: bytes) -> str:
         and _SPEC_ID.match(data, 32)
     ):
         return "event-log"
-    return "hardware" if recognise(data) is not None else "other"
+    if recognise(data) is not None:
+        return "hardware"
+    return "token" if looks_like_token(data) else "other"
 
 
 def role_of_name(name: str) -> str:

@@ -43,6 +43,7 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
     baseline_link, found = _baseline_link(boot, comparison, cut)
     findings += found
     policy_link, found = _policy_link(comparison)
+    policy_link = boot.tokens.policy_link(policy_link)
     findings += found
     chain = (*boot.links, baseline_link, policy_link)
     known = known_values(boot)

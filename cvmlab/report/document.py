@@ -9,6 +9,7 @@ from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
 from cvmlab.report.hardware import hardware_blocks
 from cvmlab.report.identified import identified
+from cvmlab.report.token_views import token_section
 from cvmlab.view import (
     Card,
     Cell,
@@ -53,6 +54,7 @@ def investigation_document(result: Investigation) -> Document:
     blocks += hardware_blocks(result)
     blocks += _registers(result)
     blocks += _known(result)
+    blocks += token_section(result.assessment.tokens.reports)
     if result.comparison is not None and result.comparison.rows:
         blocks += [Heading("Differences from the baseline"), diff_table(result.comparison)]
     blocks += _events(result)

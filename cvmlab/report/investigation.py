@@ -121,6 +121,12 @@ class Investigation:
 
         return hardware_frame(self.assessment.hardware)
 
+    def tokens(self) -> pd.DataFrame:
+        """Return the claims of attestation tokens (`cvmlab.tables.CLAIMS`), one row a claim."""
+        from cvmlab.tokens.report import claims_frame
+
+        return claims_frame(self.assessment.tokens.reports)
+
     def table(self, name: str) -> pd.DataFrame:
         """Return one table of the boot log with the trust of each event: see `EventLog.table`.
 
@@ -206,6 +212,8 @@ def investigate(
     files: Iterable[str | Path] | str | Path = (),
     history: Iterable[str | Path] | str | Path = (),
     require_signed: Iterable[str | Path] | str | Path = (),
+    jwks: Iterable[str | Path] | str | Path = (),
+    token_issuers: Iterable[str] | str = (),
 ) -> Investigation:
     """Say whether the evidence of one machine can be trusted, and why not.
 
@@ -220,6 +228,8 @@ def investigate(
             causes are about.
         history: Earlier evidence of the same machine: its TPM's counters and clock may only have gone on.
         require_signed: Public keys or certificates, of which one must have signed the baseline.
+        jwks: Files with the keys of attestation services, as the services serve them (JWK sets).
+        token_issuers: Issuers whose attestation tokens count; none for any provider of Azure.
 
     Raises:
         EvidenceError: Nothing at `path` can be used, or an option cannot.
@@ -237,7 +247,10 @@ def investigate(
     """
     known = _known(baseline, _paths(require_signed))
     past = [record_of(_assess(earlier, trust_roots, None, enrolled_keys, at)) for earlier in _paths(history)]
-    assessment = _assess(path, trust_roots, nonce, enrolled_keys, at, past)
+    issuers = [token_issuers] if isinstance(token_issuers, str) else list(token_issuers)
+    assessment = _assess(
+        path, trust_roots, nonce, enrolled_keys, at, past, jwks=_paths(jwks), token_issuers=issuers
+    )
     comparison = compare(assessment, known) if known is not None else None
     explanation = explain(assessment, comparison)
     return Investigation(
@@ -309,6 +322,9 @@ def _assess(
     enrolled_keys: Iterable[str | Path] | str | Path,
     at: datetime | str | None,
     history: Iterable[MachineRecord] = (),
+    *,
+    jwks: Iterable[str | Path] = (),
+    token_issuers: Iterable[str] = (),
 ) -> Assessment:
     evidence = load_evidence(path)
     context = load_context(
@@ -318,5 +334,7 @@ def _assess(
         trust_roots=_paths(trust_roots),
         at=at,
         history=history,
+        jwks=jwks,
+        token_issuers=token_issuers,
     )
     return assess(evidence, context)

@@ -15,6 +15,7 @@ from cvmlab.trust.identity import check_identity, identity_findings, vm_unique_i
 from cvmlab.trust.quotes import QuoteResult, check_quotes
 from cvmlab.trust.replaycheck import ReplayResult, check_replay
 from cvmlab.trust.tdquote import by_td_quote, registers_of_log, rests_on_td_quote
+from cvmlab.trust.tokens import TokenResult, check_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class Assessment:
         binding: The attestation key.
         quotes: The quotes and the values they vouch for.
         replay: The registers.
+        tokens: The attestation tokens.
         links: Links ``hardware-root`` to ``event-data``, in order.
         findings: Everything found, in the order of the links.
         event_trust: Event index to trust, for the first log.
@@ -49,6 +51,7 @@ class Assessment:
     binding: KeyBinding
     quotes: QuoteResult
     replay: ReplayResult
+    tokens: TokenResult
     links: tuple[Link, ...]
     findings: tuple[Finding, ...]
     event_trust: Mapping[int, Trust]
@@ -110,19 +113,26 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
         identity = check_identity(vm, quotes.values, log)
         machine += identity_findings(identity)
         notes["key-binding"] = identity.why if identity.status == "holds" else ""
-    seen = (*hardware.links, *binding.links, *quotes.links, replay.link, data_link)
+    tokens = check_tokens(evidence, context, binding, at=at)
+    root, report = hardware.links
+    report, token_findings = tokens.hardware_link(report)
+    seen = (root, report, *binding.links, *quotes.links, replay.link, data_link)
     links = _with_machine(seen, machine, notes)
     findings = [
         *hardware.findings,
+        *token_findings,
         *binding.findings,
         *quotes.findings,
         *machine,
         *replay.findings,
         *data_findings,
+        *tokens.findings(),
     ]
     findings.sort(key=lambda finding: LINKS.index(finding.link))
     trust = _event_trust(log, replay, quotes) if _values_hold(links) else {}
-    return Assessment(evidence, context, at, hardware, binding, quotes, replay, links, tuple(findings), trust)
+    return Assessment(
+        evidence, context, at, hardware, binding, quotes, replay, tokens, links, tuple(findings), trust
+    )
 
 
 def _values_hold(links: Sequence[Link]) -> bool:
