@@ -218,6 +218,10 @@ class Policy:
         sbat_level: Lowest SBAT generation by component.
         revocation_list: Hex SHA-256 of the revocation list's data whose entries must all be present.
         pinned_machines: True where only the machines of `Baseline.sources` may use the baseline.
+        hardware_report: True where a processor's report must vouch for the machine: leaving it out is no way
+            around what it would say.
+        lowest_tcb: Lowest security version of the processor's TCB by component, as an SNP report states it
+            (``boot_loader``, ``tee``, ``snp``, ``microcode``, ``fmc``).
     """
 
     secure_boot: bool | None = None
@@ -228,6 +232,8 @@ class Policy:
     sbat_level: Mapping[str, int] = field(default_factory=dict)
     revocation_list: str = ""
     pinned_machines: bool = False
+    hardware_report: bool = False
+    lowest_tcb: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,9 @@ def _common(baseline: Baseline) -> dict[str, object]:
             "sbat_level": dict(policy.sbat_level),
             "revocation_list": policy.revocation_list,
             "pinned_machines": policy.pinned_machines,
+            # rules that older readers do not know are written only where they are set
+            **({"hardware_report": True} if policy.hardware_report else {}),
+            **({"lowest_tcb": dict(policy.lowest_tcb)} if policy.lowest_tcb else {}),
         },
         "registers": [_register(register) for register in baseline.registers],
         "files": None if baseline.files is None else _sets(baseline.files),

@@ -312,9 +312,12 @@ class _Reader:
                 name == "secure_boot" and item.get(name) is None
             ):
                 raise self.error(f"policy.{name}", "need true or false")
+        if not isinstance(item.get("hardware_report", False), bool):
+            raise self.error("policy.hardware_report", "need true or false")
         registers = item.get("required_registers")
         authorities = item.get("authorities")
         levels = self.mapping(item.get("sbat_level", {}), "policy.sbat_level")
+        tcb = self.mapping(item.get("lowest_tcb", {}), "policy.lowest_tcb")
         return Policy(
             secure_boot=item.get("secure_boot"),  # type: ignore[arg-type]
             debugging=bool(item["debugging"]),
@@ -326,6 +329,8 @@ class _Reader:
             sbat_level={name: self.number(n, f"policy.sbat_level.{name}") for name, n in levels.items()},
             revocation_list=self.text(item.get("revocation_list", ""), "policy.revocation_list"),
             pinned_machines=bool(item["pinned_machines"]),
+            hardware_report=bool(item.get("hardware_report", False)),
+            lowest_tcb={name: self.number(n, f"policy.lowest_tcb.{name}") for name, n in tcb.items()},
         )
 
     def data(self, value: object) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from cvmlab.baseline.document import (
     Source,
 )
 from cvmlab.baseline.facts import boot_facts
+from cvmlab.baseline.policy import reported_tcb
 from cvmlab.baseline.slots import classify, merge_slots
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
@@ -215,6 +216,8 @@ def _policy(
         for component, generation in fact.sbat_level.items():
             levels[component] = min(levels.get(component, generation), generation)
     lists = {fact.revocation_list for fact in facts}
+    vouched = all(boot.link("hardware-report").status == "holds" for boot in boots)
+    tcbs = [tcb for boot in boots if (tcb := reported_tcb(boot)) is not None]
     revocation = hashlib.sha256(lists.pop() or b"").hexdigest() if len(lists) == 1 else ""
     return Policy(
         # a rule that Secure Boot must be off would be absurd: off means no rule
@@ -222,4 +225,8 @@ def _policy(
         required_bank=next((bank for bank in ("sha256", "sha384", "sha512") if bank in common), ""),
         sbat_level=levels,
         revocation_list=revocation if revocation in data else "",
+        hardware_report=vouched,
+        lowest_tcb={name: min(tcb[name] for tcb in tcbs) for name in tcbs[0]}
+        if len(tcbs) == len(boots) and len({frozenset(tcb) for tcb in tcbs}) == 1
+        else {},
     )

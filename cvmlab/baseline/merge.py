@@ -222,6 +222,12 @@ def _policy(a: Baseline, b: Baseline) -> Policy:
         sbat_level=levels,
         revocation_list=_shorter(lists, {**b.data, **a.data}),
         pinned_machines=one.pinned_machines and two.pinned_machines,
+        hardware_report=one.hardware_report and two.hardware_report,
+        lowest_tcb={
+            name: min(one.lowest_tcb[name], two.lowest_tcb[name])
+            for name in one.lowest_tcb
+            if name in two.lowest_tcb
+        },
     )
 
 

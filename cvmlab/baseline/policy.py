@@ -9,6 +9,8 @@ from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.errors import ParseError
 from cvmlab.eventlog.producers import decode
 from cvmlab.eventlog.types import EV_EFI_VARIABLE_DRIVER_CONFIG
+from cvmlab.tee.hcl import HclReport
+from cvmlab.tee.snp import SnpReport
 from cvmlab.uefi.siglist import SignatureList
 
 if TYPE_CHECKING:
@@ -86,6 +88,10 @@ def check_policy(
         results.append(_revocations(facts, baseline.data.get(policy.revocation_list)))
     if policy.pinned_machines:
         results.append(_pinned(boot, known_machine=known_machine))
+    if policy.hardware_report:
+        results.append(_hardware(boot))
+    if policy.lowest_tcb:
+        results.append(_tcb(boot, policy.lowest_tcb))
     return tuple(results)
 
 
@@ -222,6 +228,47 @@ def revoked(data: bytes) -> frozenset[tuple[str, bytes]] | None:
     if not isinstance(value, tuple) or not all(isinstance(one, SignatureList) for one in value):
         return None
     return frozenset((one.type_name, entry.data) for one in value for entry in one.signatures)
+
+
+def _hardware(boot: Assessment) -> PolicyResult:
+    rule, links = "hardware_report", [boot.link("hardware-root"), boot.link("hardware-report")]
+    if all(link.status == "holds" for link in links):
+        return PolicyResult(rule, "holds", "a processor's report vouches for the machine")
+    open_ = next(link for link in links if link.status != "holds")
+    why = f"the policy needs a processor's report that holds: {open_.why}"
+    return PolicyResult(rule, "not-checked", why, "evidence-incomplete")
+
+
+def reported_tcb(boot: Assessment) -> dict[str, int] | None:
+    """Return the security versions that a genuine SNP report states, by component; None without one."""
+    for check in boot.hardware.checks:
+        held = check.claim.report
+        report = held.hardware if isinstance(held, HclReport) else held
+        if check.authentic and isinstance(report, SnpReport):
+            tcb = report.reported_tcb
+            named = {
+                "boot_loader": tcb.boot_loader,
+                "tee": tcb.tee,
+                "snp": tcb.snp,
+                "microcode": tcb.microcode,
+            }
+            return named if tcb.fmc is None else {**named, "fmc": tcb.fmc}
+    return None
+
+
+def _tcb(boot: Assessment, lowest: Mapping[str, int]) -> PolicyResult:
+    rule, tcb = "lowest_tcb", reported_tcb(boot)
+    if tcb is None:
+        return PolicyResult(rule, "not-checked", "no genuine SNP report states a TCB", "evidence-incomplete")
+    low = [
+        f"{name} {tcb.get(name, 'absent')} instead of {least}"
+        for name, least in lowest.items()
+        if tcb.get(name, -1) < least
+    ]
+    if low:
+        why = f"the processor's TCB is older than the policy's lowest: {', '.join(low)}"
+        return PolicyResult(rule, "broken", why, "hardware-tcb-too-old")
+    return PolicyResult(rule, "holds", "the processor's TCB is not older than the policy's lowest")
 
 
 def _pinned(boot: Assessment, *, known_machine: bool) -> PolicyResult:

@@ -174,6 +174,8 @@ def _policy(baseline: Baseline) -> tuple[tuple[str, Value], ...]:
         ("Lowest SBAT level", levels or "no rule"),
         ("Revocations needed", "those of the sources" if policy.revocation_list else "no rule"),
         ("Machines", "only the sources" if policy.pinned_machines else "any"),
+        ("Hardware report", "needed" if policy.hardware_report else "no rule"),
+        ("Lowest TCB", ", ".join(f"{name} {n}" for name, n in policy.lowest_tcb.items()) or "no rule"),
     )
 
 

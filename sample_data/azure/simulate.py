@@ -19,6 +19,8 @@ from paravisor import hcl_report, runtime_claims
 from processor import Processor, Tcb
 from vtpm import Authority, SoftTpm, log_of, measure, provision, public_key, quote
 
+from cvmlab import learn, save_baseline
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -153,6 +155,8 @@ def main() -> None:
         ("vtpm.pem", simulation.authority.root[0]),
     ):
         (HERE / "roots" / file).write_bytes(certificate.public_bytes(Encoding.PEM))
+    roots = [HERE / "roots" / file for file in ("ark.pem", "vtpm.pem")]
+    save_baseline(learn([HERE / "good"], name="simulated", trust_roots=roots), HERE / "baseline.json")
     (HERE / "expected.json").write_text(json.dumps(EXPECTED, indent=1) + "\n")
 
 
