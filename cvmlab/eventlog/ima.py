@@ -13,12 +13,14 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.banks import DIGEST_SIZE
 from cvmlab.binary import Cursor
 from cvmlab.errors import EvidenceError, ParseError
 from cvmlab.eventlog.ima_fields import (
+    LEGACY,
+    LEGACY_SIZE,
     MAX_FIELD,
     MAX_PATH,
     Fields,
@@ -39,8 +41,11 @@ MAX_LINE: Final = 2 * MAX_FIELD + 2 * MAX_PATH
 MAX_PROBLEMS: Final = 1000
 """Oddities kept of one list; reading goes on past them, counting no further."""
 MAX_REGISTER: Final = 23
+_LOOKED_AT: Final = 8
+"""Lines from which the byte order of a text list is told."""
 
 _TEXT_START: Final = re.compile(rb"\s{0,8}\d{1,2} [0-9a-fA-F]{32,128} \S")
+_NAME: Final = re.compile(rb"[\x21-\x7e]+")
 _BANK_BY_SIZE: Final[dict[int, str]] = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 
@@ -54,8 +59,7 @@ class ImaEntry:
         register: PCR index, 10 unless the kernel was built or told otherwise.
         template_hash: Hash of the template data as listed; zeros for a violation.
         template: Name of the template.
-        template_data: The exact bytes that the template hash covers; null where the text form does
-            not hold them (unknown templates).
+        packed_data: The bytes of `template_data`, without the zeros that pad the legacy template's.
         hash_algorithm: Algorithm of `file_digest`, in the kernel's spelling; empty where unknown.
         file_digest: Digest of the file; empty where unknown.
         path: Path or event name, not escaped; bytes that are not UTF-8 show as ``\xNN``.
@@ -69,12 +73,19 @@ class ImaEntry:
     register: int
     template_hash: bytes
     template: str
-    template_data: bytes | None
+    packed_data: bytes | None
     hash_algorithm: str
     file_digest: bytes
     path: str
     signature: bytes | None
     violation: bool
+
+    @property
+    def template_data(self) -> bytes | None:
+        """The exact bytes that the template hash covers; null where the text form does not hold them."""
+        if self.packed_data is not None and self.template == LEGACY:
+            return self.packed_data.ljust(LEGACY_SIZE, b"\0")
+        return self.packed_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +177,11 @@ def read_ima(source: str | Path | bytes, *, name: str | None = None) -> ImaList:
         form = "ascii"
         words = data[:256].split()
         bank = _BANK_BY_SIZE.get(len(words[1]) // 2, "sha1")
-        entries = _text_entries(data, label, bank)
+        entries = _text_entries(data, label, bank, big_endian=_hashed_big_endian(data, label, bank))
     else:
-        form, bank = "binary", _binary_bank(data)
-        entries = _binary_entries(data, label, bank)
+        form, order = "binary", byte_order(data)
+        bank = _binary_bank(data, order)
+        entries = _binary_entries(data, label, bank, big_endian=order == "big")
     kept: list[ImaEntry] = []
     problems: list[Problem] = []
     for item in entries:
@@ -187,7 +199,7 @@ def _entry(index: int, offset: int, register: int, value: bytes, template: str, 
         register=register,
         template_hash=value,
         template=sys.intern(template),
-        template_data=fields.data,
+        packed_data=fields.data,
         hash_algorithm=sys.intern(fields.hash_algorithm),
         file_digest=fields.file_digest,
         path=fields.path,
@@ -202,8 +214,7 @@ def _check_register(register: int, source: str, offset: int) -> None:
             source,
             offset,
             "pcr",
-            reason=f"{register} is no PCR index; damaged, or written by a big-endian kernel "
-            "without ima_canonical_fmt",
+            reason=f"{register} is no PCR index",
         )
 
 
@@ -213,18 +224,32 @@ def _template_name(raw: bytes, source: str, offset: int) -> str:
     return raw.decode("ascii")
 
 
-def _binary_bank(data: bytes) -> str:
+def byte_order(data: bytes) -> Literal["little", "big"]:
+    """Tell by its first PCR index how a binary list writes numbers.
+
+    A big-endian kernel writes its own order unless it was told ``ima_canonical_fmt``.
+    """
+    little, big = int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big")
+    named = big <= MAX_REGISTER < little and any(_name_behind(data, size, "big") for size in _BANK_BY_SIZE)
+    return "big" if named else "little"
+
+
+def _name_behind(data: bytes, size: int, order: Literal["little", "big"]) -> bytes:
+    """Return the template name behind a first digest of `size` bytes; empty where there is none."""
+    length = int.from_bytes(data[4 + size : 8 + size], order)
+    name = data[8 + size : 8 + size + length] if 0 < length <= MAX_NAME else b""
+    known = name.startswith((b"ima", b"evm", b"d", b"n"))
+    return name if len(name) == length and known and _NAME.fullmatch(name) else b""
+
+
+def _binary_bank(data: bytes, order: Literal["little", "big"]) -> str:
     """Find the digest size at which a template name follows the first digest."""
-    for size, bank in _BANK_BY_SIZE.items():
-        length = int.from_bytes(data[4 + size : 8 + size], "little")
-        name = data[8 + size : 8 + size + length] if 0 < length <= MAX_NAME else b""
-        if len(name) == length > 0 and name.startswith((b"ima", b"evm", b"d", b"n")) and name.isascii():
-            return bank
-    return "sha1"
+    found = (bank for size, bank in _BANK_BY_SIZE.items() if _name_behind(data, size, order))
+    return next(found, "sha1")
 
 
-def _binary_entries(data: bytes, source: str, bank: str) -> Iterator[ImaEntry | Problem]:
-    cursor = Cursor(data, source=source)
+def _binary_entries(data: bytes, source: str, bank: str, *, big_endian: bool) -> Iterator[ImaEntry | Problem]:
+    cursor = Cursor(data, source=source, big_endian=big_endian)
     size = DIGEST_SIZE[bank]
     index = 0
     while cursor.remaining:
@@ -238,7 +263,7 @@ def _binary_entries(data: bytes, source: str, bank: str) -> Iterator[ImaEntry | 
             value = cursor.take(size, "template_hash")
             at = cursor.offset
             template = _template_name(cursor.counted(4, "template_name", limit=MAX_NAME), source, at)
-            fields, problem = _binary_fields(cursor, template)
+            fields, problem = _binary_fields(cursor, template, big_endian=big_endian)
         except ParseError as error:
             yield Problem.of(error)
             return
@@ -248,9 +273,9 @@ def _binary_entries(data: bytes, source: str, bank: str) -> Iterator[ImaEntry | 
         index += 1
 
 
-def _binary_fields(cursor: Cursor, template: str) -> tuple[Fields, Problem | None]:
+def _binary_fields(cursor: Cursor, template: str, *, big_endian: bool) -> tuple[Fields, Problem | None]:
     """Read the template data; wrong fields inside a sound frame leave the entry opaque."""
-    if template == "ima":
+    if template == LEGACY:
         digest = cursor.take(20, "d")
         name = cursor.counted(4, "n", limit=MAX_PATH)
         at = cursor.offset - len(name)
@@ -261,12 +286,28 @@ def _binary_fields(cursor: Cursor, template: str) -> tuple[Fields, Problem | Non
     data = cursor.counted(4, "template_data", limit=MAX_FIELD)
     at = cursor.offset - len(data)
     try:
-        return decode_binary(template, data, source=cursor.source, offset=at), None
+        fields = decode_binary(template, data, source=cursor.source, offset=at, big_endian=big_endian)
+        return fields, None
     except ParseError as error:
         return Fields(data=data), Problem.of(error, fatal=False)
 
 
-def _text_entries(data: bytes, source: str, bank: str) -> Iterator[ImaEntry | Problem]:
+def _hashed_big_endian(data: bytes, source: str, bank: str) -> bool:
+    """Tell whether the lengths in the hashed bytes are big-endian: the text form does not show them."""
+    from cvmlab.banks import digest
+
+    for line in data[: _LOOKED_AT * MAX_PATH].split(b"\n")[:_LOOKED_AT]:
+        for big_endian in (False, True):
+            try:
+                entry = _text_entry(line, source, 0, 0, bank, big_endian=big_endian)
+            except ParseError:
+                break
+            if entry.template_data is not None and digest(bank, entry.template_data) == entry.template_hash:
+                return big_endian
+    return False
+
+
+def _text_entries(data: bytes, source: str, bank: str, *, big_endian: bool) -> Iterator[ImaEntry | Problem]:
     position, index = 0, 0
     while position < len(data):
         end = data.find(b"\n", position)
@@ -285,7 +326,7 @@ def _text_entries(data: bytes, source: str, bank: str) -> Iterator[ImaEntry | Pr
         if not line.strip():
             continue
         try:
-            entry = _text_entry(line, source, offset, index, bank)
+            entry = _text_entry(line, source, offset, index, bank, big_endian=big_endian)
         except ParseError as error:
             yield Problem.of(error)
             return
@@ -303,7 +344,9 @@ def _is_whole(entry: ImaEntry, bank: str) -> bool:
     return entry.template_data is not None and digest(bank, entry.template_data) == entry.template_hash
 
 
-def _text_entry(line: bytes, source: str, offset: int, index: int, bank: str) -> ImaEntry:
+def _text_entry(
+    line: bytes, source: str, offset: int, index: int, bank: str, *, big_endian: bool
+) -> ImaEntry:
     text = line.lstrip(b" ")
     start = offset + len(line) - len(text)
     words = text.split(b" ")
@@ -323,7 +366,7 @@ def _text_entry(line: bytes, source: str, offset: int, index: int, bank: str) ->
     at += len(words[1]) + 1
     template = _template_name(words[2], source, at)
     at += len(words[2]) + 1
-    fields = decode_text(template, words[3:], source=source, offset=at)
+    fields = decode_text(template, words[3:], source=source, offset=at, big_endian=big_endian)
     return _entry(index, offset, register, value, template, fields)
 
 

@@ -1,8 +1,9 @@
 """Fields of IMA measurement templates: binary and text form to values, and the bytes that are hashed.
 
-A template is a list of fields. In the binary list each field is a 32-bit little-endian length and its
-bytes; these, lengths included, are what the template hash covers. The legacy template ``ima`` has no
-lengths and hashes its file name padded with zeros to 256 bytes.
+A template is a list of fields. In the binary list each field is a 32-bit length and its bytes; these, lengths
+included, are what the template hash covers. Lengths are little-endian; a big-endian kernel that was not told
+``ima_canonical_fmt`` writes and hashes big-endian ones. The legacy template ``ima`` has no lengths and hashes
+its file name padded with zeros to 256 bytes.
 
 Source: Linux, security/integrity/ima/ima_template.c, ima_template_lib.c, ima_fs.c and ima_crypto.c
 (``ima_calc_field_array_hash_tfm``); Documentation/security/IMA-templates.rst.
@@ -11,7 +12,7 @@ Source: Linux, security/integrity/ima/ima_template.c, ima_template_lib.c, ima_fs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.banks import DIGEST_SIZE
 from cvmlab.binary import Cursor
@@ -50,7 +51,12 @@ MAX_PATH: Final = 8192
 MAX_FIELD: Final = 16 << 20
 LEGACY_NAME_SIZE: Final = 256
 """``IMA_EVENT_NAME_LEN_MAX`` + 1: the size to which the legacy template pads its file name."""
+LEGACY: Final = "ima"
+LEGACY_SIZE: Final = 20 + LEGACY_NAME_SIZE
+"""Bytes that the hash of the legacy template covers: a digest and the padded name."""
 
+_INTEGERS: Final = {"iuid": 4, "igid": 4, "imode": 2}
+"""Bytes of the fields that the text form shows as numbers (``ima_eventinodeuid_init`` and the like)."""
 _TEXT_BLOBS: Final = frozenset({"sig", "evmsig", "buf", "modsig", "xattrlengths", "xattrvalues"})
 _DIGEST_SIZES: Final[dict[str, int]] = {
     **DIGEST_SIZE,
@@ -76,7 +82,8 @@ class Fields:
         file_digest: Digest of the file, empty where unknown.
         path: Path or event name as the list has it; bytes that are not UTF-8 show as ``\xNN``.
         signature: Signature or null where the template has none or it is empty.
-        data: The exact bytes that the template hash covers; null where they cannot be rebuilt.
+        data: The exact bytes that the template hash covers, of the legacy template without the zeros that
+            pad its name; null where they cannot be rebuilt.
     """
 
     hash_algorithm: str = ""
@@ -121,7 +128,9 @@ def _check_size(algorithm: str, value: bytes, source: str, offset: int, field: s
         raise ParseError(source, offset, field, need, len(value), f"size of a {algorithm} digest")
 
 
-def decode_binary(template: str, data: bytes, *, source: str, offset: int) -> Fields:
+def decode_binary(
+    template: str, data: bytes, *, source: str, offset: int, big_endian: bool = False
+) -> Fields:
     """Decode the template data of one entry of a binary list.
 
     Args:
@@ -129,6 +138,7 @@ def decode_binary(template: str, data: bytes, *, source: str, offset: int) -> Fi
         data: Template data, as hashed.
         source: File name for errors.
         offset: Absolute offset of `data`.
+        big_endian: True where the lengths are big-endian.
 
     Returns:
         The fields; of an unknown template only `Fields.data`.
@@ -139,7 +149,7 @@ def decode_binary(template: str, data: bytes, *, source: str, offset: int) -> Fi
     names = template_fields(template)
     if names is None:
         return Fields(data=data)
-    cursor = Cursor(data, source=source, base=offset)
+    cursor = Cursor(data, source=source, base=offset, big_endian=big_endian)
     algorithm, digest, path, signature = "", b"", "", None
     for name in names:
         limit = MAX_PATH if name in {"n", "n-ng"} else MAX_FIELD
@@ -161,7 +171,7 @@ def decode_binary(template: str, data: bytes, *, source: str, offset: int) -> Fi
 
 
 def decode_legacy(digest: bytes, name: bytes, *, source: str, offset: int) -> Fields:
-    """Build the fields of the legacy template ``ima``: a 20-byte digest and a file name.
+    """Build the fields of the legacy template ``ima``: a 20-byte digest and a file name, not padded.
 
     Raises:
         ParseError: The name does not fit into the 256 bytes that are hashed.
@@ -169,7 +179,7 @@ def decode_legacy(digest: bytes, name: bytes, *, source: str, offset: int) -> Fi
     name = name.rstrip(b"\0")
     if len(name) >= LEGACY_NAME_SIZE or b"\0" in name:
         raise ParseError(source, offset, "n", LEGACY_NAME_SIZE - 1, len(name), "not a file name")
-    return Fields("sha1", digest, path_text(name), None, digest + name.ljust(LEGACY_NAME_SIZE, b"\0"))
+    return Fields("sha1", digest, path_text(name), None, digest + name)
 
 
 def _hex(text: bytes, source: str, offset: int, field: str) -> bytes:
@@ -183,7 +193,9 @@ def _hex(text: bytes, source: str, offset: int, field: str) -> bytes:
     return value
 
 
-def _field_from_text(name: str, text: bytes, source: str, offset: int) -> tuple[bytes | None, str, bytes]:
+def _field_from_text(
+    name: str, text: bytes, source: str, offset: int, order: Literal["little", "big"]
+) -> tuple[bytes | None, str, bytes]:
     """Return (binary field or null, algorithm, digest) of one field of a text line."""
     if name in {"d-ng", "d-ngv2", "d-modsig"}:
         if name == "d-modsig" and not text:
@@ -206,11 +218,19 @@ def _field_from_text(name: str, text: bytes, source: str, offset: int) -> tuple[
         return text + b"\0", "", b""
     if name in _TEXT_BLOBS:
         return _hex(text, source, offset, name), "", b""
-    # Integers and lists of names: their width in the hashed bytes is not in the text.
-    return None, "", b""
+    if name == "xattrnames":
+        return text + b"\0" if text else b"", "", b""
+    width = _INTEGERS.get(name)
+    if width is None or not text:
+        return b"" if width else None, "", b""
+    if not text.isdigit() or len(text) > 10 or int(text) >> 8 * width:
+        raise ParseError(source, offset, name, reason=f"not a number of {width} bytes")
+    return int(text).to_bytes(width, order), "", b""
 
 
-def decode_text(template: str, words: Sequence[bytes], *, source: str, offset: int) -> Fields:
+def decode_text(
+    template: str, words: Sequence[bytes], *, source: str, offset: int, big_endian: bool = False
+) -> Fields:
     """Decode the fields of one line of a text list and rebuild the bytes that were hashed.
 
     Args:
@@ -219,6 +239,7 @@ def decode_text(template: str, words: Sequence[bytes], *, source: str, offset: i
             blanks in paths as underscores; more words than fields are taken as a path with blanks.
         source: File name for errors.
         offset: Absolute offset of the first word.
+        big_endian: True where the kernel hashed big-endian lengths.
 
     Raises:
         ParseError: A field is missing or is not what its template says.
@@ -238,9 +259,10 @@ def decode_text(template: str, words: Sequence[bytes], *, source: str, offset: i
     words += [b""] * (len(names) - len(words))
     algorithm, digest, path, signature = "", b"", "", None
     parts: list[bytes] | None = []
+    order: Literal["little", "big"] = "big" if big_endian else "little"
     at = offset
     for name, word in zip(names, words, strict=False):
-        raw, field_algorithm, value = _field_from_text(name, word, source, at)
+        raw, field_algorithm, value = _field_from_text(name, word, source, at, order)
         if name in {"d", "d-ng", "d-ngv2"}:
             algorithm, digest = field_algorithm, value
         elif name in {"n", "n-ng"}:
@@ -252,6 +274,6 @@ def decode_text(template: str, words: Sequence[bytes], *, source: str, offset: i
         if raw is None:
             parts = None
         elif parts is not None:
-            parts.append(len(raw).to_bytes(4, "little") + raw)
+            parts.append(len(raw).to_bytes(4, order) + raw)
         at += len(word) + 1
     return Fields(algorithm, digest, path, signature, None if parts is None else b"".join(parts))

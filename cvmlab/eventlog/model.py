@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cvmlab.eventlog.types import EV_NO_ACTION, event_type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
@@ -122,7 +122,7 @@ class EventLog:
             ``ima-ascii``, ``ima-binary`` or ``systemd-userspace``; ``unknown`` where nothing was recognised.
         set: Register set the indices belong to: ``tpm`` or ``cc``.
         banks: Bank names, in the order of the Spec ID event.
-        events: All events up to the damage, if any.
+        events: All events that could be read, in their order; made when asked for where there are very many.
         problems: Damage and oddities, in order of offset. A `fatal` one ended the reading, or lost a stretch.
         anomalies: Events that break the rules of their register although they are well framed
             (unexpected type in PCR 7, look-alike separator, EV_NO_ACTION with a digest), as findings.
@@ -137,7 +137,7 @@ class EventLog:
     format: str
     set: str
     banks: tuple[str, ...]
-    events: tuple[Event, ...]
+    events: Sequence[Event]
     problems: tuple[Problem, ...]
     anomalies: tuple[Anomaly, ...]
     startup_locality: int | None

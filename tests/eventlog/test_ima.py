@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmlab.errors import EvidenceError
+from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.ima import boot_aggregate_entry, read_ima
 from cvmlab.eventlog.ima_replay import (
     boot_aggregate,
@@ -482,3 +484,94 @@ def test_round_trip_of_both_forms(items: list[tuple[str, bytes, bytes]]) -> None
         assert not ima.problems
         assert [(e.path, e.file_digest, e.signature or b"") for e in ima.entries] == items
         assert check_entries(ima).forged == ()
+
+
+def big(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+def big_data(path: bytes, digest: bytes, *more: bytes) -> bytes:
+    """ima_template_lib.c: a kernel without ``ima_canonical_fmt`` writes lengths in its own order."""
+    return b"".join(big(part) for part in (b"sha256:\0" + digest, path + b"\0", *more))
+
+
+BIG_DATA = [big_data(b"boot_aggregate", A), big_data(b"/bin/sh", B), big_data(b"/usr/bin/ls", A)]
+BIG = b"".join(
+    struct.pack(">I", 10) + hashlib.sha1(data).digest() + big(b"ima-ng") + big(data) for data in BIG_DATA
+)
+BIG_TEXT = b"".join(
+    f"10 {hashlib.sha1(data).hexdigest()} ima-ng sha256:{digest.hex()} {path}\n".encode()
+    for data, digest, path in zip(
+        BIG_DATA, (A, B, A), ("boot_aggregate", "/bin/sh", "/usr/bin/ls"), strict=True
+    )
+)
+
+
+@pytest.mark.parametrize("data", [BIG, BIG_TEXT], ids=["binary", "text"])
+def test_list_of_a_big_endian_kernel_is_whole_and_unforged(data: bytes) -> None:
+    ima = read_ima(data)
+    assert ima.complete
+    assert [entry.path for entry in ima.entries] == ["boot_aggregate", "/bin/sh", "/usr/bin/ls"]
+    assert [entry.template_data for entry in ima.entries] == BIG_DATA
+    assert check_entries(ima).forged == ()
+    value = bytes(32)
+    for item in BIG_DATA:
+        value = hashlib.sha256(value + hashlib.sha256(item).digest()).digest()
+    found = match_prefix(ima, "sha256", {value})
+    assert found is not None
+    assert found.count == 3
+
+
+def test_edited_path_in_a_big_endian_text_list_is_forged() -> None:
+    ima = read_ima(BIG_TEXT.replace(b"/usr/bin/ls", b"/usr/bin/lz"))
+    assert check_entries(ima).forged == (2,)
+
+
+def test_evm_signature_in_text_gives_the_hashed_bytes() -> None:
+    """Widths: ``ima_eventinodeuid_init``, ``ima_eventinodemode_init``, ``evm_read_protected_xattrs``."""
+    names, lengths, values = (
+        b"security.selinux|security.ima\0",
+        struct.pack("<II", 3, 2),
+        b"\x01\x02\x03\x04\x05",
+    )
+    data = ng_data(
+        b"/bin/sh", B, b"sha256", b"\x05\x02", names, lengths, values,
+        struct.pack("<I", 1000), struct.pack("<I", 0), struct.pack("<H", 0o100755),
+    )  # fmt: skip
+    rest = f"sha256:{B.hex()} /bin/sh 0502 {names[:-1].decode()} {lengths.hex()} {values.hex()} 1000 0 33261"
+    text = read_ima(text_line("evm-sig", data, rest))
+    raw = read_ima(binary(b"evm-sig", data))
+    assert text.entries[0].template_data == raw.entries[0].template_data == data
+    assert check_entries(text).forged == check_entries(text).unchecked == ()
+
+
+def test_evm_signature_of_no_file_has_empty_fields() -> None:
+    data = ng_data(b"boot_aggregate", A, b"sha256", b"", b"", b"", b"", b"", b"", b"")
+    text = read_ima(text_line("evm-sig", data, f"sha256:{A.hex()} boot_aggregate       "))
+    assert text.entries[0].template_data == data
+    assert check_entries(text).forged == ()
+
+
+@pytest.mark.parametrize("number", ["4294967296", "-1", "0x10", "1e3"])
+def test_number_that_does_not_fit_its_field_is_refused(number: str) -> None:
+    line = text_line("d-ng|n-ng|iuid", b"", f"sha256:{A.hex()} /x {number}")
+    assert [problem.field for problem in read_ima(line).problems] == ["iuid"]
+
+
+def test_events_of_a_list_are_a_sequence() -> None:
+    log = read_event_log(SMALL)
+    assert [event.index for event in log.events] == [0, 1, 2]
+    assert [event.index for event in log.events[1:]] == [1, 2]
+    assert log.events[-1].payload.name == "/bin/signed"
+    with pytest.raises(IndexError):
+        _ = log.events[3]
+
+
+def test_a_long_list_stays_small_as_a_log() -> None:
+    data = b"".join(binary(b"ima-ng", ng_data(b"/lib/%06d.so" % n, B)) for n in range(40_000))
+    tracemalloc.start()
+    log = read_event_log(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(log.events) == 40_000
+    assert peak < 5 * len(data)

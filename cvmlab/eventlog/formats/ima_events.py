@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, overload
 
 from cvmlab.errors import ParseError
-from cvmlab.eventlog.formats.records import OTHER, Gathered, Record, log_of_records
+from cvmlab.eventlog.digest_check import check_digest
+from cvmlab.eventlog.formats.records import OTHER
 from cvmlab.eventlog.ima import read_ima
 from cvmlab.eventlog.ima_fields import Fields, decode_binary
-from cvmlab.eventlog.model import Invalid, Payload
+from cvmlab.eventlog.model import Event, EventLog, Invalid, Payload
 from cvmlab.eventlog.producers.wording import bounded_name, one_line
 
 if TYPE_CHECKING:
     from cvmlab.eventlog.ima import ImaEntry
-    from cvmlab.eventlog.model import EventLog
 
 _BANK_BY_SIZE: Final = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
@@ -45,20 +46,67 @@ def _payload(fields: Fields, template: str, candidates: tuple[tuple[str, bytes],
     return Payload("linux", "runtime-file", name, summary, fields, named, candidates, relation)
 
 
+class ImaEvents(Sequence[Event]):
+    """The entries of a list as events, each made when it is asked for: lists may have a million of them."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Sequence[ImaEntry]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Event, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
+        if isinstance(index, slice):
+            return tuple(_event(entry) for entry in self._entries[index])
+        return _event(self._entries[index])
+
+
 def read_ima_events(data: bytes, source: str) -> EventLog:
     """Read an IMA list as a log: one event an entry, with the digest that the list states."""
     ima = read_ima(data, name=source)
-    gathered = Gathered(source, [_event(entry) for entry in ima.entries], list(ima.problems))
-    return log_of_records(gathered, f"ima-{ima.format}", len(data))
+    return EventLog(
+        source=source,
+        format=f"ima-{ima.format}",
+        set="tpm",
+        banks=(ima.bank,) if ima.entries else (),
+        events=ImaEvents(ima.entries),
+        problems=tuple(sorted(ima.problems, key=lambda problem: problem.offset)),
+        anomalies=(),
+        startup_locality=None,
+        size=len(data),
+        end=len(data),
+    )
 
 
-def _event(entry: ImaEntry) -> Record:
+def _event(entry: ImaEntry) -> Event:
     bank = _BANK_BY_SIZE.get(len(entry.template_hash), "sha1")
     body = entry.template_data
     # a violation is listed as zeros, and ones are extended (ima_add_template_entry)
-    digest = b"\xff" * len(entry.template_hash) if entry.violation else entry.template_hash
+    listed = b"\xff" * len(entry.template_hash) if entry.violation else entry.template_hash
     candidates = (("template data", body),) if body is not None and not entry.violation else ()
     fields = Fields(entry.hash_algorithm, entry.file_digest, entry.path, entry.signature, body)
-    label = f"IMA {entry.template}"[:64]
     payload = _payload(fields, entry.template, candidates)
-    return Record(entry.offset, entry.register, {bank: digest}, body or b"", OTHER, label, payload)
+    digests = {bank: listed}
+    check, covered = check_digest(OTHER, entry.register, digests, payload)
+    return Event(
+        index=entry.index,
+        offset=entry.offset,
+        register=entry.register,
+        type=OTHER,
+        digests=digests,
+        data=body or b"",
+        data_offset=entry.offset,
+        digest_check=check,
+        covered=covered,
+        phase="before",
+        payload=payload,
+        label=f"IMA {entry.template}"[:64],
+    )

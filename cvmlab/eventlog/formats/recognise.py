@@ -13,6 +13,7 @@ from cvmlab.eventlog.formats.containers import contained
 from cvmlab.eventlog.formats.ima_events import read_ima_events
 from cvmlab.eventlog.formats.userspace import SEPARATOR, read_userspace_log
 from cvmlab.eventlog.formats.wrappers import MAX_FOUND, MAX_LAYERS, json_cost, unwrapped
+from cvmlab.eventlog.ima import byte_order
 from cvmlab.eventlog.reader import log_of, read_plain
 from cvmlab.eventlog.types import EVENT_TYPES
 from cvmlab.findings import Problem
@@ -94,10 +95,11 @@ def _at(data: bytes, source: str, set_: str | None, start: int) -> EventLog:
 
 def _ima_binary(data: bytes) -> bool:
     """A register, 20 or more bytes of hash, and the length of a template name that starts a known one."""
-    if len(data) < 32 or int.from_bytes(data[:4], "little") > 23:
+    order = byte_order(data)
+    if len(data) < 32 or int.from_bytes(data[:4], order) > 23:
         return False
     for size in (20, 32, 48, 64):
-        length = int.from_bytes(data[4 + size : 8 + size], "little")
+        length = int.from_bytes(data[4 + size : 8 + size], order)
         name = data[8 + size : 8 + size + min(length, 64)]
         if 3 <= length <= 64 and (
             name.startswith((b"ima", b"evm")) or re.fullmatch(rb"[a-z0-9-]+(\|[a-z0-9-]+)+", name)
