@@ -12,6 +12,7 @@ from cvmlab.baseline.policy import PolicyResult, check_policy
 from cvmlab.baseline.values import allowed_values
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
 from cvmlab.eventlog.producers import decode
+from cvmlab.eventlog.registers import LOCALITY, REGISTERS, start_of_register_0
 from cvmlab.eventlog.replay import register_events
 from cvmlab.eventlog.types import EVENT_TYPES
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cvmlab.baseline.document import Alternative, Baseline, Cohort, RegisterBaseline, Slot
-    from cvmlab.eventlog.model import Event, Payload
+    from cvmlab.eventlog.model import Event, EventLog, Payload
     from cvmlab.findings import Trust
     from cvmlab.trust.assess import Assessment
 
@@ -299,7 +300,8 @@ def _register(
         why = "the quoted value is none that the baseline lists; it lists no events to say what changed"
         return result("differs", why), []
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
-        rows = _rows(baseline, pinned, events, banks, machine, "proven" if boot.believed else "unproven")
+        worth: Trust = "proven" if boot.believed else "unproven"
+        rows = [*_start(pinned, log, worth), *_rows(baseline, pinned, events, banks, machine, worth)]
         if rows:
             return result(
                 "differs",
@@ -314,6 +316,24 @@ def _register(
     if all(values[bank] for bank in banks):
         return result("differs", "the quoted value is none that the baseline allows; no log shows why"), []
     return result("not-checked", "there is no log, and the baseline allows too many values to list"), []
+
+
+def _start(pinned: RegisterBaseline, log: EventLog, trust: Trust) -> list[DiffRow]:
+    """What register 0 started from, where the baseline has it otherwise: equal events, another value."""
+    if REGISTERS[pinned.set][pinned.register].changed_by != LOCALITY:
+        return []
+    here, event = start_of_register_0(log)
+    if here == pinned.locality:
+        return []
+    order = event if event >= 0 else log.events[0].index
+    before, after = (f"started from locality {number}" for number in (pinned.locality, here))
+    lines = Difference((("-", before), ("+", after)))
+    return [
+        DiffRow(
+            pinned.set, pinned.register, "changed", -1, event, order, "startup-locality", "StartupLocality",
+            before, after, {}, {}, lines, trust,
+        )
+    ]  # fmt: skip
 
 
 def _value_allowed(pinned: RegisterBaseline, quoted: Mapping[str, bytes | None]) -> bool:

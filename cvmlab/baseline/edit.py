@@ -183,6 +183,11 @@ def accept_rows(
                 f"{boot.evidence.source}: the difference in register {row.register} is only claimed: no "
                 "verified quote covers it"
             )
+        if row.kind == "startup-locality":
+            raise BaselineError(
+                f"{boot.evidence.source}: register 0 {row.after}, so all of its values are others: learn a "
+                "baseline from boots that do"
+            )
     banks = pinned_banks(boot)
     source = source_of(boot)
     known = [one.evidence for one in baseline.sources]

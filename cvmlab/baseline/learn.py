@@ -21,6 +21,7 @@ from cvmlab.baseline.policy import reported_tcb
 from cvmlab.baseline.slots import classify, merge_slots
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
+from cvmlab.eventlog.registers import start_of_register_0
 from cvmlab.eventlog.replay import register_events
 
 if TYPE_CHECKING:
@@ -151,8 +152,14 @@ def _learn_register(
         log = boot.log
         if log is None:
             continue
-        if register == 0:
-            locality = log.startup_locality or 0
+        if set_ == "tpm" and register == 0:
+            start = start_of_register_0(log)[0]
+            if number and start != locality:
+                raise BaselineError(
+                    f"{boot.evidence.source}: register 0 starts from locality {start}, in the boots before "
+                    f"it from {locality}: learn one baseline for each"
+                )
+            locality = start
         banks = pinned[number][register]
         events = [event for event in register_events(log, register) if banks & event.digests.keys()]
         new = [slot_of(event, banks, number, data) for event in events]

@@ -148,6 +148,11 @@ def _register(a: RegisterBaseline, b: RegisterBaseline, sources: Sequence[Source
             f"register {a.register}: one baseline pins {', '.join(sorted(a.banks))}, "
             f"the other {', '.join(sorted(b.banks))}: they have no bank in common"
         )
+    if a.locality != b.locality:
+        raise BaselineError(
+            f"register {a.register} starts from locality {a.locality} in one baseline and from {b.locality} "
+            "in the other: keep them apart"
+        )
     machines = [source.ak_name for source in sources]
 
     def both(one: Slot, other: Slot, joined: Slot) -> Slot:

@@ -102,7 +102,7 @@ def _secure_boot(facts: BootFacts, *, wanted: bool) -> PolicyResult:
     state = "on" if facts.secure_boot else "off"
     if facts.secure_boot == wanted:
         return PolicyResult(rule, "holds", f"Secure Boot is {state}", register=7, event=event)
-    code = "secure-boot-disabled" if wanted else "platform-key-changed"
+    code = "secure-boot-disabled" if wanted else "secure-boot-enabled"
     why = f"Secure Boot is {state}, the policy needs it {'on' if wanted else 'off'}"
     return PolicyResult(rule, "broken", why, code, 7, event)
 

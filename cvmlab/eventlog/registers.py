@@ -60,12 +60,24 @@ def initial_value(set_: str, register: int, bank: str, log: EventLog | None = No
     rule = REGISTERS[set_][register]
     size = DIGEST_SIZE[bank]
     if rule.changed_by == LOCALITY and log is not None:
-        if any(e.type == EV_EFI_HCRTM_EVENT and e.register == 0 for e in log.events):
-            return bytes(size - 1) + b"\x04"
-        return bytes(size - 1) + bytes([log.startup_locality or 0])
+        return bytes(size - 1) + bytes([start_of_register_0(log)[0]])
     if rule.changed_by == DRTM and log is not None and drtm_ran(log):
         return bytes(size)
     return bytes([rule.fill]) * size
+
+
+def start_of_register_0(log: EventLog) -> tuple[int, int]:
+    """Return the last byte of PCR 0 before its first event, and the index of the event that says so.
+
+    0 without such an event (index -1), the locality of a StartupLocality event, 4 where an H-CRTM ran.
+    """
+    measured = next((e for e in log.events if e.type == EV_EFI_HCRTM_EVENT and e.register == 0), None)
+    if measured is not None:
+        return 4, measured.index
+    if log.startup_locality is None:
+        return 0, -1
+    told = next((e for e in log.events if e.data.startswith(b"StartupLocality\0")), None)
+    return log.startup_locality, told.index if told is not None else -1
 
 
 def drtm_ran(log: EventLog) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.findings import Finding
@@ -10,11 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cvmlab.baseline.comparison import Comparison, DiffRow, FileRow
-    from cvmlab.eventlog.model import EventLog
+    from cvmlab.eventlog.model import EventLog, Payload
 
 _BY_KIND: Final = {
-    "secure-boot": "secure-boot-disabled",
-    "platform-key": "platform-key-changed",
     "key-exchange-keys": "platform-key-changed",
     "authority": "boot-loader-authority-changed",
     "sbat-level": "sbat-level-changed",
@@ -24,6 +24,7 @@ _BY_KIND: Final = {
     "boot-entry": "boot-order-changed",
     "boot-variable": "boot-order-changed",
     "partition-table": "partition-table-changed",
+    "startup-locality": "firmware-changed",
     "crtm-version": "firmware-changed",
     "crtm-contents": "firmware-changed",
     "firmware-blob": "firmware-changed",
@@ -35,7 +36,6 @@ _BY_KIND: Final = {
     "handoff-tables": "hardware-configuration-changed",
     "driver-config-variable": "hardware-configuration-changed",
     "machine-identity": "machine-identity-differs",
-    "driver": "option-rom-changed",
     "device-policy": "hardware-configuration-changed",
     "device-authority": "hardware-configuration-changed",
     "grub-command": "boot-configuration-changed",
@@ -47,9 +47,22 @@ _BY_KIND: Final = {
     "initrd": "initrd-changed",
     "boot-extension": "boot-extension-changed",
     "uki-section-name": "unified-kernel-image-changed",
-    "efi-action": "boot-loader-changed",
-    "action": "firmware-changed",
 }
+# TCG PFP 1.06, section 10.4.4: what firmware says has happened, by the register it says it in
+_ACTION_BY_REGISTER: Final = {
+    0: "firmware-changed",
+    1: "hardware-configuration-changed",
+    2: "option-rom-changed",
+    3: "option-rom-changed",
+    4: "boot-loader-changed",
+    5: "boot-loader-changed",
+    6: "hardware-configuration-changed",
+    7: "hardware-configuration-changed",
+}
+# words of a command line that name the kernel's own files, not what the kernel shall do
+_DEPLOYMENT_WORDS: Final = ("BOOT_IMAGE=", "ostree=", "initrd=")
+_KERNEL_NAME: Final = re.compile(r"(vmlinu[xz]|bzimage|zimage|linux|kernel)([-._0-9].*)?|.*bzimage(\.efi)?")
+_FIRMWARE_PATHS: Final = ("Fv(", "MemoryMapped(")
 _UKI_SECTIONS: Final = {
     ".cmdline": "kernel-command-line-changed",
     ".linux": "kernel-changed",
@@ -84,9 +97,43 @@ def diff_findings(comparison: Comparison, log: EventLog | None) -> list[Finding]
     Rows of registers that no verified quote covers, or whose log does not replay, are ``unproven``.
     Registers that differ by value alone, with no log to say why, give findings by the register's purpose.
     """
+    context = _context(comparison, log)
+    return [_finding(row, _code(row, context)) for row in comparison.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the other differences say: one row alone does not always tell what happened.
+
+    Attributes:
+        image: Event that started the unified kernel image; None where there is none.
+        replaced: True where more of the unified kernel image changed than its command line.
+        kernel: True where the kernel's file changed.
+        words: True where a logged command line has other words, False where one has only another path,
+            None where no logged one differs.
+    """
+
+    image: int | None
+    replaced: bool
+    kernel: bool
+    words: bool | None
+
+
+def _context(comparison: Comparison, log: EventLog | None) -> _Context:
     rows = comparison.rows
     image = _unified_image(comparison, log)
-    return [_finding(row, row_code(row, unified=image is not None and row.event == image)) for row in rows]
+    kernel = any(
+        row.kind == "kernel"
+        or (row.kind == "application" and row.event != image and _application(row) == "kernel-changed")
+        for row in rows
+    )
+    replaced = any(row.kind == "uki-section" and row.name in (".linux", ".initrd") for row in rows)
+    logged = [
+        _other_words(row, kernel=kernel)
+        for row in rows
+        if row.kind == "kernel-command-line" and _words(row.payload_after or row.payload_before) is not None
+    ]
+    return _Context(image, replaced, kernel, any(logged) if logged else None)
 
 
 def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
@@ -140,92 +187,144 @@ def _sentence(row: DiffRow) -> str:
     return f"{where} has other contents than in the baseline: {row.after}"
 
 
-def row_code(row: DiffRow, *, unified: bool) -> str:
-    """Return the cause code of one difference.
-
-    Args:
-        row: The difference.
-        unified: True where the event started the unified kernel image.
-    """
+def _code(row: DiffRow, context: _Context) -> str:
+    """Return the cause code of one difference."""
     if row.change == "relabelled":
         return "log-event-modified"
     if row.change == "moved" and row.kind in ("separator", "secure-boot"):
         return "log-events-reordered"
+    if row.kind == "application" and context.image is not None and row.event == context.image:
+        return "unified-kernel-image-changed"
+    if row.kind in ("kernel-command-line", "grub-command", "uki-section"):
+        return _kernel_side(row, context)
     special = _SPECIAL.get(row.kind)
     if special is not None:
-        return special(row, unified)
+        return special(row)
     return _BY_KIND.get(row.kind) or _BY_REGISTER.get(row.register, "boot-configuration-changed")
 
 
-def _database(row: DiffRow, unified: bool) -> str:
+def _secure_boot(row: DiffRow) -> str:
+    after = row.payload_after
+    return (
+        "secure-boot-enabled" if after is not None and after.fields.get("enabled") else "secure-boot-disabled"
+    )
+
+
+def _platform_key(row: DiffRow) -> str:
+    """UEFI 2.10, section 32.3: without a platform key the firmware is in setup mode."""
+    after = row.payload_after
+    empty = after is not None and after.fields.get("size") == 0
+    return "secure-boot-setup-mode" if empty else "platform-key-changed"
+
+
+def _mode(row: DiffRow) -> str:
+    after = row.payload_after
+    if row.name in ("SetupMode", "AuditMode") and after is not None and after.fields.get("enabled"):
+        return "secure-boot-setup-mode"
+    return "platform-key-changed" if row.name.endswith("Mode") else "boot-loader-authority-changed"
+
+
+def _database(row: DiffRow) -> str:
     removed = row.difference.detail.get("removed")
     added = row.difference.detail.get("added")
-    if removed and not added:
-        return "secure-boot-key-removed"
-    if row.change == "removed":
+    if row.change == "removed" or (removed and not added):
         return "secure-boot-key-removed"
     return "secure-boot-key-added"
 
 
-def _revocations(row: DiffRow, unified: bool) -> str:
+def _revocations(row: DiffRow) -> str:
     removed = row.difference.detail.get("removed")
     if row.change == "removed" or (isinstance(removed, int) and removed > 0):
         return "revocation-list-rolled-back"
     return "revocation-list-updated"
 
 
-def _application(row: DiffRow, unified: bool) -> str:
+def _application(row: DiffRow) -> str:
     path = row.name.replace("\\", "/").lower()
     base = path.rsplit("/", 1)[-1]
-    if unified or path.startswith("/efi/linux/"):
+    if path.startswith("/efi/linux/"):
         return "unified-kernel-image-changed"
-    if not path and row.change == "removed":
-        # without Secure Boot, GRUB starts the kernel itself and the firmware loads no image
-        return "boot-loader-changed"
-    if not path or base.startswith(("vmlinuz", "bzimage", "linux")):
+    if not path and row.change != "changed":
+        # only under Secure Boot does GRUB have the kernel loaded as an image
+        return "boot-loader-changed" if row.change == "removed" else "unexpected-boot-application"
+    if not path or _KERNEL_NAME.fullmatch(base):
         return "kernel-changed"
     if row.change == "added":
         return "unexpected-boot-application"
-    return "boot-loader-changed"
+    return "firmware-changed" if row.name.startswith(_FIRMWARE_PATHS) else "boot-loader-changed"
 
 
-def _command_line(row: DiffRow, unified: bool) -> str:
-    before, after = row.payload_before, row.payload_after
-    if before is not None and after is not None:
-        # the path of the kernel stands beside the words: where only it differs, the kernel changed
-        for key in ("words", "arguments"):
-            old, new = before.fields.get(key), after.fields.get(key)
-            if isinstance(old, list) and old == new:
-                return "kernel-changed"
-    return "kernel-command-line-changed"
+def _driver(row: DiffRow) -> str:
+    """A driver comes with the firmware, from a card, or as a file of the boot partition."""
+    if row.register == 0 or row.name.startswith(_FIRMWARE_PATHS):
+        return "firmware-changed"
+    if row.name.startswith("\\"):
+        return "unexpected-boot-application" if row.change == "added" else "boot-loader-changed"
+    return "option-rom-changed"
 
 
-def _section(row: DiffRow, unified: bool) -> str:
-    return _UKI_SECTIONS.get(row.name, "unified-kernel-image-changed")
+def _action(row: DiffRow) -> str:
+    if row.register == 7 and row.name.startswith("UEFI Debug Mode"):
+        return "boot-debugging-enabled"
+    return _ACTION_BY_REGISTER.get(row.register, "boot-loader-changed")
 
 
-def _mok_state(row: DiffRow, unified: bool) -> str:
+def _mok_state(row: DiffRow) -> str:
     after = row.payload_after
-    if after is not None and row.name in ("MokSBState", "MokSBStateRT") and row.change == "added":
-        return "shim-validation-disabled"
+    if after is not None and row.name in ("MokSBState", "MokSBStateRT"):
+        # PCR 14 tells only that the variable is there, PCR 7 its value
+        off = after.fields.get("validation_disabled", row.change == "added")
+        return "shim-validation-disabled" if off else "mok-changed"
     return "mok-changed"
 
 
-def _grub_command(row: DiffRow, unified: bool) -> str:
-    for payload in (row.payload_after, row.payload_before):
-        if payload is not None and payload.fields.get("command") in ("linux", "linuxefi", "linux16"):
-            return _command_line(row, unified) if row.change == "changed" else "boot-configuration-changed"
-    return "boot-configuration-changed"
+def _words(payload: Payload | None) -> list[object] | None:
+    """The words of a logged command line; None where the log does not have them."""
+    if payload is None:
+        return None
+    found = next((payload.fields[key] for key in ("words", "arguments") if key in payload.fields), None)
+    return found if isinstance(found, list) else None
 
 
-_SPECIAL: Final[dict[str, Callable[[DiffRow, bool], str]]] = {
+def _other_words(row: DiffRow, *, kernel: bool) -> bool:
+    """Tell whether a command line asks something else of the kernel, not only names another file of it."""
+    old, new = _words(row.payload_before), _words(row.payload_after)
+    if old is None or new is None:
+        return True
+    if kernel:
+        old, new = ([w for w in words if not str(w).startswith(_DEPLOYMENT_WORDS)] for words in (old, new))
+    return old != new
+
+
+def _kernel_side(row: DiffRow, context: _Context) -> str:
+    """Command lines, GRUB's commands that start a kernel, and sections of a unified kernel image."""
+    if row.kind == "uki-section":
+        code = _UKI_SECTIONS.get(row.name, "unified-kernel-image-changed")
+        whole = code == "kernel-command-line-changed" and context.replaced
+        return "unified-kernel-image-changed" if whole else code
+    if row.kind == "grub-command":
+        payload = row.payload_after or row.payload_before
+        if payload is None or payload.fields.get("command") not in ("linux", "linuxefi", "linux16"):
+            return "boot-configuration-changed"
+        if row.change != "changed":
+            return "boot-configuration-changed"
+    elif _words(row.payload_after or row.payload_before) is None:
+        # only a digest: it is of a text with the kernel's path in it
+        return "kernel-changed" if context.words is False else "kernel-command-line-changed"
+    return "kernel-command-line-changed" if _other_words(row, kernel=context.kernel) else "kernel-changed"
+
+
+_SPECIAL: Final[dict[str, Callable[[DiffRow], str]]] = {
+    "secure-boot": _secure_boot,
+    "secure-boot-variable": _mode,
+    "platform-key": _platform_key,
     "signature-database": _database,
     "revocation-list": _revocations,
     "application": _application,
-    "kernel-command-line": _command_line,
-    "uki-section": _section,
+    "driver": _driver,
+    "efi-action": _action,
+    "action": _action,
     "mok-state": _mok_state,
-    "grub-command": _grub_command,
 }
 
 

@@ -104,7 +104,11 @@ def _baseline_link(
     open_ = [register for register in comparison.registers if register.status != "matches"]
     if open_:
         listed = ", ".join(str(register.register) for register in open_)
-        return Link("baseline", "not-checked", f"register {listed}: {open_[0].why}"), findings
+        why = f"register {listed}: {open_[0].why}"
+        if boot.quotes.values and all(register.status == "not-quoted" for register in open_):
+            numbers = tuple(register.register for register in open_)
+            findings.append(Finding("register-not-quoted", "baseline", why, "tpm", numbers))
+        return Link("baseline", "not-checked", why), findings
     if not boot.believed:
         why = f"everything claimed agrees with the baseline {name}, and no verified quote vouches for it"
         return Link("baseline", "not-checked", why), findings
