@@ -28,8 +28,11 @@ _DIGEST_BLOCK: Final = 4 + _DIGEST_SLOTS * (2 + _DIGEST_CAPACITY)
 _MAX_BLOCKS: Final = MAX_SELECTIONS * (_MAX_REGISTER + 1)
 
 _SYSFS: Final = re.compile(r"PCR-(\d{1,4}):((?: [0-9A-Fa-f]{2})*) ?")
-_BANK: Final = re.compile(r"\s*([a-z0-9_]{1,16})\s*:\s*")
-_VALUE: Final = re.compile(r"\s*(\d{1,4})\s*:\s*(0x[0-9A-Fa-f]+)\s*")
+_BANK: Final = re.compile(r"\s*([A-Za-z0-9_]{1,16})\s*:\s*")
+# as tpm2_pcrread prints it, or as a YAML or JSON writer does that read it: quoted, without 0x
+_VALUE: Final = re.compile(
+    r"""\s*(["']?)(?:PCR[-_]?)?(\d{1,4})\1\s*:\s*(["']?)((?:0x)?[0-9A-Fa-f]{2,})\3\s*""", re.IGNORECASE
+)
 _BANK_BY_SIZE: Final = {DIGEST_SIZE[bank]: bank for bank in ("sha1", "sha256", "sha384", "sha512")}
 _WRAPPERS: Final = ("registers", "pcrs", "values")
 
@@ -90,7 +93,8 @@ def read_registers(
 ) -> RegisterReading:
     """Read register values, telling the format by the content.
 
-    Formats: the text of ``tpm2_pcrread``; JSON as ``{bank: {index: hex}}``, ``{bank: [hex, …]}`` or a
+    Formats: the text of ``tpm2_pcrread`` (banks in any case, values with or without ``0x``, also quoted);
+    JSON as ``{bank: {index: hex}}``, ``{bank: [hex, …]}`` or a
     list of objects with ``bank``, ``index`` and ``value``; the kernel's TPM 1.2 text
     (``PCR-00: 73 2C …``); tpm2-tools' binary files of ``-F serialized`` and ``-F values``.
 
@@ -140,16 +144,17 @@ def _read_text(text: str, source: str) -> RegisterReading:
             continue
         if (match := _VALUE.fullmatch(line)) and bank:
             try:
-                value = hex_bytes(match[2], source=source, field=f"{bank}:{match[1]}", offset=offset)
+                value = hex_bytes(match[4], source=source, field=f"{bank}:{match[2]}", offset=offset)
             except ParseError as error:
                 found.problem(offset, error.field, error.message)
                 continue
-            found.add(offset, bank, int(match[1]), value)
+            found.add(offset, bank, int(match[2]), value)
         elif match := _SYSFS.fullmatch(line):
             found.add(offset, "sha1", int(match[1]), bytes.fromhex(match[2]))
         elif match := _BANK.fullmatch(line):
-            bank = match[1] if match[1] in DIGEST_SIZE else ""
-            if not bank and match[1] not in _WRAPPERS:
+            name = match[1].lower()
+            bank = name if name in DIGEST_SIZE else ""
+            if not bank and name not in _WRAPPERS:
                 found.problem(offset, "bank", f"{match[1]} is not a bank known here")
         else:
             found.problem(offset, "line", "neither a bank nor a register and its value")
@@ -170,8 +175,8 @@ def _read_json(data: bytes, source: str) -> RegisterReading:
             _add_item(found, item, position)
     elif isinstance(value, dict):
         for bank, registers in value.items():
-            if bank in DIGEST_SIZE:
-                _add_bank(found, bank, registers)
+            if bank.lower() in DIGEST_SIZE:
+                _add_bank(found, bank.lower(), registers)
             elif isinstance(registers, dict | list):
                 found.problem(0, "bank", f"{bank[:40]!r} is not a bank known here")
     return found.reading(time)

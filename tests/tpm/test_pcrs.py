@@ -66,7 +66,11 @@ def test_bank_without_values_is_left_out():
         f"sha256:\n    0 : 0x{ONE}\n    7: 0x{TWO}\n",
         f"sha256 :\n  0  : 0x{ONE}\n  7  : 0x{TWO}\n",
         f"\ufeff---\r\npcrs:\r\n  sha256:\r\n    0 : 0x{ONE}\r\n\r\n    7 : 0x{TWO}\r\n",
+        f"SHA256:\n  0 : {ONE}\n  7 : {TWO.upper()}\n",
+        f'Sha256:\n  "0": "0x{ONE}"\n  \'7\': \'{TWO}\'\n',
+        f"sha256:\n  PCR0: 0x{ONE}\n  pcr-07: 0X{TWO}\n",
         json.dumps({"sha256": {"0": ONE, "7": "0x" + TWO.upper()}}),
+        json.dumps({"SHA256": {"0": ONE, "7": TWO}}),
         json.dumps({"sha256": [ONE, *[None] * 6, TWO]}),
         json.dumps(
             {"schema": "cvmlab.registers/1", "set": "tpm", "registers": {"sha256": {"0": ONE, "7": TWO}}}
@@ -106,7 +110,8 @@ def test_kernel_text_of_tpm_1_2(boots):
     [
         (f"sha256:\n  0 : 0x{ONE}\n  7 : 0x{TWO[:-2]}\n", "need 32 bytes, have 31"),
         (f"sha256:\n  0 : 0x{ONE}\n  7 : 0x{TWO[:-1]}\n", "even number"),
-        (f"sha256:\n  0 : 0x{ONE}\n  7 : {TWO}\n", "neither a bank nor a register"),
+        (f"sha256:\n  0 : 0x{ONE}\n  7 : {TWO[:-2]}\n", "need 32 bytes, have 31"),
+        (f"sha256:\n  0 : 0x{ONE}\n  7 : '0x{TWO}\"\n", "neither a bank nor a register"),
         (f"sha256:\n  0 : 0x{ONE}\n  32 : 0x{TWO}\n", "no such register"),
         (f"sha256:\n  0 : 0x{ONE}\n  7 : 0x{TWO}\n  7 : 0x{ONE}\n  7 : 0x{TWO}\n", "given twice"),
         (f"sha256:\n  0 : 0x{ONE}\nmd5:\n  7 : 0x{TWO}\n", "md5 is not a bank"),
