@@ -37,6 +37,8 @@ from remeasure import (
 )
 
 import cvmlab
+from cvmlab.baseline.edit import accept_rows
+from cvmlab.baseline.merge import merge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -393,3 +395,22 @@ def test_boots_that_start_register_0_differently_make_no_baseline(tmp_path: Path
     ]
     with pytest.raises(cvmlab.errors.BaselineError, match="locality 3"):
         cvmlab.learn(folders, enrolled_keys=[key])
+
+
+def test_baselines_of_boots_that_start_register_0_differently_do_not_merge(tmp_path: Path) -> None:
+    key = enrolled_key(tmp_path)
+    other = Boot(events_of("baseline"))
+    locality(other)
+    one, two = (
+        cvmlab.learn([write_boot(tmp_path / name, events)], enrolled_keys=[key])
+        for name, events in (("a", events_of("baseline")), ("b", other.events))
+    )
+    with pytest.raises(cvmlab.errors.BaselineError, match="locality"):
+        merge(one, two)
+
+
+def test_another_start_of_register_0_is_learned_not_accepted(tmp_path: Path) -> None:
+    result = judge(tmp_path, "baseline", locality)
+    assert result.comparison is not None
+    with pytest.raises(cvmlab.errors.BaselineError, match="learn a baseline"):
+        accept_rows(result.comparison.baseline, result.assessment, result.comparison, result.comparison.rows)
