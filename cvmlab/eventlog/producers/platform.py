@@ -15,6 +15,7 @@ from cvmlab.eventlog import types
 from cvmlab.eventlog.model import Opaque, Payload
 from cvmlab.eventlog.producers.csme import engine_payload
 from cvmlab.eventlog.producers.registry import EventData, decoder
+from cvmlab.eventlog.producers.tdshim import PAYLOAD, shim_payload
 from cvmlab.eventlog.producers.wording import (
     MAX_ITEMS,
     any_text,
@@ -79,7 +80,8 @@ def _blob(event: EventData) -> Payload:
 
 @decoder("firmware", types.EV_EFI_PLATFORM_FIRMWARE_BLOB2, kind="firmware-blob", relation="outside")
 def _blob2(event: EventData) -> Payload:
-    return _blob2_payload(event, "firmware-blob")
+    payload = _blob2_payload(event, "firmware-blob")
+    return replace(payload, kind="kernel") if payload.name == PAYLOAD and event.set == "cc" else payload
 
 
 def _blob2_payload(event: EventData, kind: str) -> Payload:
@@ -171,7 +173,7 @@ def _microcode(event: EventData) -> Payload:
 
 @decoder("firmware", EV_PLATFORM_CONFIG_FLAGS, kind="platform-config")
 def _platform_config(event: EventData) -> Payload:
-    return _text_or_bytes(event, "platform-config", "unknown")
+    return shim_payload(event) or _text_or_bytes(event, "platform-config", "unknown")
 
 
 @decoder("firmware", EV_TABLE_OF_DEVICES, kind="table-of-devices", relation="outside")

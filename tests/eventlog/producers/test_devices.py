@@ -416,3 +416,28 @@ def test_digest_of_a_device_measurement_is_of_all_its_data(kind: int) -> None:
     assert check_digest(kind, 2, digests, payload) == ("covers-data", "data")
     digests["sha256"] = bytes(32)
     assert check_digest(kind, 2, digests, payload)[0] == "mismatch"
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        pytest.param(b"td_payload_info\0" + struct.pack("<I", 9) + b"quiet", "Info", id="info_past_end"),
+        pytest.param(b"td_payload_info\0\xff\xff\xff\xff", "Info", id="info_maximum"),
+        pytest.param(
+            b"secure_policy_db" + struct.pack("<I", 1) + b"ab",
+            "TD_SHIM_PLATFORM_CONFIG_INFO",
+            id="info_left_over",
+        ),
+        pytest.param(b"td_hob\0\0", "Descriptor", id="descriptor_cut"),
+    ],
+)
+def test_broken_events_of_td_shim(data: bytes, field: str) -> None:
+    payload = decode(0xA, 1, data, set="cc")
+    assert isinstance(payload.value, Invalid)
+    assert payload.value.error.field.startswith(field)
+
+
+def test_kernel_of_td_shim_is_a_kernel_in_a_tdx_guest_only() -> None:
+    data = b"\x0btd_payload\0" + struct.pack("<QQ", 0x901000, 4096)
+    assert decode(0x8000000A, 2, data, set="cc").kind == "kernel"
+    assert decode(0x8000000A, 0, data).kind == "firmware-blob"
