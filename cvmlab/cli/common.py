@@ -25,7 +25,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option("--trust-root", metavar="PEM", help="Certificates that chains must end in."),
+    typer.Option(
+        "--trust-root", metavar="PEM", help="Certificate that chains must end in, or a folder of them."
+    ),
 ]
 Enrolled = Annotated[
     list[Path] | None, typer.Option("--enrolled-key", metavar="FILE", help="A key known to be the machine's.")

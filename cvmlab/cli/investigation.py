@@ -39,10 +39,25 @@ def investigate(
     require_signed: Signed = None,
     jwks: Jwks = None,
     token_issuer: Issuers = None,
+    collateral: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--collateral", metavar="F", help="File or folder: processors' certificates, CRLs, TCB info."
+        ),
+    ] = None,
+    fetch_collateral: Annotated[
+        bool,
+        typer.Option("--fetch-collateral", help="Fetch what is missing from AMD's and Intel's services."),
+    ] = False,
+    service: Annotated[
+        list[str] | None,
+        typer.Option("--service", metavar="NAME=URL", help="Ask another amd-kds, intel-pcs, azure-thim, …"),
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether a machine can be trusted, and why not."""
+    from cvmlab.evidence.fetch import Services
     from cvmlab.report.investigation import investigate as run
 
     result = run(
@@ -57,6 +72,8 @@ def investigate(
         require_signed=require_signed or (),
         jwks=jwks or (),
         token_issuers=token_issuer or (),
+        collateral=collateral or (),
+        fetch_collateral=Services.of(service or []) if fetch_collateral or service else None,
     )
     if html is not None:
         result.to_html(html)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cvmlab.baseline.comparison import Comparison
     from cvmlab.evidence import Evidence, VerifierContext
     from cvmlab.evidence.context import MachineRecord
+    from cvmlab.evidence.fetch import Services
     from cvmlab.explain.model import Cause, Explanation, VerdictWord
     from cvmlab.findings import Link
     from cvmlab.trust.assess import Assessment
@@ -214,13 +215,16 @@ def investigate(
     require_signed: Iterable[str | Path] | str | Path = (),
     jwks: Iterable[str | Path] | str | Path = (),
     token_issuers: Iterable[str] | str = (),
+    collateral: Iterable[str | Path] | str | Path = (),
+    fetch_collateral: Services | bool | None = None,
+    cache: str | Path | None = None,
 ) -> Investigation:
     """Say whether the evidence of one machine can be trusted, and why not.
 
     Args:
         path: Evidence directory, or a zip or tar of one (design, section 10).
         baseline: A baseline or the path of one; without it the verdict is at best ``inconclusive``.
-        trust_roots: Certificate files of trust roots.
+        trust_roots: Certificate files of trust roots, or folders of them; see `load_context`.
         nonce: The nonce that was sent, hex or bytes; ``nonce.hex`` beside the evidence otherwise.
         enrolled_keys: Files of keys that are known to be the machine's.
         at: Time for which to judge; now by default.
@@ -230,6 +234,11 @@ def investigate(
         require_signed: Public keys or certificates, of which one must have signed the baseline.
         jwks: Files with the keys of attestation services, as the services serve them (JWK sets).
         token_issuers: Issuers whose attestation tokens count; none for any provider of Azure.
+        collateral: Files or folders with certificates of processors, revocation lists, TCB info and QE
+            identity; none of it is a root.
+        fetch_collateral: True to fetch such from the makers' services, or the services to ask. Nothing is
+            fetched otherwise.
+        cache: Folder for what is fetched; `cvmlab.evidence.fetch.cache_folder` by default.
 
     Raises:
         EvidenceError: Nothing at `path` can be used, or an option cannot.
@@ -249,7 +258,17 @@ def investigate(
     past = [record_of(_assess(earlier, trust_roots, None, enrolled_keys, at)) for earlier in _paths(history)]
     issuers = [token_issuers] if isinstance(token_issuers, str) else list(token_issuers)
     assessment = _assess(
-        path, trust_roots, nonce, enrolled_keys, at, past, jwks=_paths(jwks), token_issuers=issuers
+        path,
+        trust_roots,
+        nonce,
+        enrolled_keys,
+        at,
+        past,
+        collateral=_paths(collateral),
+        fetch=fetch_collateral,
+        jwks=_paths(jwks),
+        token_issuers=issuers,
+        cache=cache,
     )
     comparison = compare(assessment, known) if known is not None else None
     explanation = explain(assessment, comparison)
@@ -325,8 +344,17 @@ def _assess(
     *,
     jwks: Iterable[str | Path] = (),
     token_issuers: Iterable[str] = (),
+    collateral: Iterable[str | Path] = (),
+    fetch: Services | bool | None = None,
+    cache: str | Path | None = None,
 ) -> Assessment:
     evidence = load_evidence(path)
+    files, problems = [*collateral], []
+    if fetch:
+        from cvmlab.evidence.fetch import fetch_collateral
+
+        fetched = fetch_collateral(evidence, None if fetch is True else fetch, cache=cache)
+        files, problems = [*files, *fetched.files], fetched.problems
     context = load_context(
         path,
         nonce=nonce,
@@ -336,5 +364,8 @@ def _assess(
         history=history,
         jwks=jwks,
         token_issuers=token_issuers,
+        collateral=files,
     )
+    if problems:
+        context = replace(context, problems=(*context.problems, *problems))
     return assess(evidence, context)
