@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvmlab.evidence import load_context, load_evidence
     from cvmlab.report.investigation import Investigation, investigate, learn
     from cvmlab.report.samples import sample, sample_baseline, sample_names, sample_trust_root
+    from cvmlab.report.two_boots import diff
     from cvmlab.trust.assess import assess
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOME = {
     "Investigation": "cvmlab.report.investigation",
     "assess": "cvmlab.trust.assess",
     "compare": "cvmlab.baseline",
+    "diff": "cvmlab.report.two_boots",
     "investigate": "cvmlab.report.investigation",
     "learn": "cvmlab.report.investigation",
     "learn_baseline": "cvmlab.baseline",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "assess",
     "compare",
+    "diff",
     "investigate",
     "learn",
     "learn_baseline",

@@ -21,7 +21,7 @@ from cvmlab.baseline.policy import reported_tcb
 from cvmlab.baseline.slots import classify, merge_slots
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
-from cvmlab.eventlog.registers import start_of_register_0
+from cvmlab.eventlog.registers import REGISTERS, start_of_register_0
 from cvmlab.eventlog.replay import register_events
 
 if TYPE_CHECKING:
@@ -79,6 +79,39 @@ def learn_baseline(
         registers=tuple(registers),
         files=_files(boots),
         policy=_policy(boots, data, pinned),
+        data=data,
+    )
+
+
+def snapshot(boot: Assessment, *, name: str) -> Baseline:
+    """Return one boot as a baseline, to compare another one with: every register and bank of its log.
+
+    No trust is asked for, so this is no baseline to judge machines by.
+
+    Args:
+        boot: The boot; its log must have events.
+        name: Name for people.
+    """
+    log = boot.log
+    assert log is not None
+    banks = frozenset(bank for bank in log.banks if bank in STRONGEST_FIRST)
+    data: dict[str, bytes] = {}
+    indices = sorted({event.register for event in log.events if event.extends} & REGISTERS[log.set].keys())
+    # a register that the first boot never extended is compared too
+    indices += [s.register for s in boot.replay.states if s.register not in indices and s.set == log.set]
+    pinned = [dict.fromkeys(indices, banks)]
+    return Baseline(
+        name=name,
+        created=now(),
+        tool=tool_name(),
+        sources=(source_of(boot),),
+        registers=tuple(
+            _learn_register([boot], pinned, log.set, register, data)
+            for register in sorted(set(indices))
+            if not (log.set == "tpm" and register == IMA_REGISTER)
+        ),
+        files=_files([boot]),
+        policy=Policy(debugging=True),
         data=data,
     )
 

@@ -20,6 +20,7 @@ from cvmlab.cli.common import (
     Roots,
     Signed,
     app,
+    print_json,
     show,
 )
 
@@ -83,6 +84,23 @@ def investigate(
     else:
         show(result.document())
     raise typer.Exit(0 if result.verdict == "trusted" else 1)
+
+
+@app.command(epilog="Example: cvmlab diff yesterday/ today/    or: cvmlab diff old.bin new.bin --json")
+def diff(
+    before: Annotated[Path, typer.Argument(help="Evidence or event log of the first boot.")],
+    after: Annotated[Path, typer.Argument(help="Evidence or event log of the second boot.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two boots without a baseline: what changed, and what it means."""
+    from cvmlab.report.two_boots import diff as run
+
+    found = run(before, after)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show(found.document())
+    raise typer.Exit(0 if found.same else 1)
 
 
 @app.command(epilog="Example: cvmlab demo --html report.html")

@@ -46,13 +46,13 @@ def investigation_document(result: Investigation) -> Document:
     remarks = [cause for cause in result.causes if cause.severity == "info"]
     blocks: list[Block] = [Verdict(result.verdict, result.summary)]
     if causes:
-        blocks.append(_card(result, causes[0]))
+        blocks.append(cause_card(result, causes[0]))
     blocks += _not_checked(result)
     for cause in causes[1:]:
-        blocks.append(_card(result, cause))
+        blocks.append(cause_card(result, cause))
     blocks += [Heading("Trust chain"), _chain(result)]
     blocks += hardware_blocks(result)
-    blocks += _registers(result)
+    blocks += register_table(result)
     blocks += _known(result)
     blocks += token_section(result.assessment.tokens.reports)
     if result.comparison is not None and result.comparison.rows:
@@ -74,7 +74,7 @@ def section_document(result: Investigation, section: str) -> Document:
     sections: dict[str, tuple[str, Callable[[], list[Block]]]] = {
         "chain": ("Trust chain", lambda: [_chain(result)]),
         "hardware": ("Hardware", lambda: hardware_blocks(result, folded=False)),
-        "registers": ("Registers", lambda: _registers(result)),
+        "registers": ("Registers", lambda: register_table(result)),
         "differences": ("Differences from the baseline", lambda: _differences(result)),
         "events": ("Boot events", lambda: _events(result, folded=False)),
         "inputs": ("Inputs", lambda: _inputs(result)),
@@ -103,7 +103,8 @@ def _subtitle(result: Investigation) -> str:
     return f"Judged for {at:%Y-%m-%d %H:%M} UTC against the baseline {baseline}, cvmlab {__version__}"
 
 
-def _card(result: Investigation, cause: Cause) -> Card:
+def cause_card(result: Investigation, cause: Cause) -> Card:
+    """Return one cause as a card: what it means, what was seen, before and after, what to do."""
     entry = cause.entry
     kicker = f"{'Primary cause' if cause.primary else 'Also'} · {cause.code} · {cause.link}"
     blocks: list[Block] = [Paragraph(entry.explanation), KeyValues(_facts(result, cause))]
@@ -209,14 +210,15 @@ def shown_bank(rows: Sequence[RegisterRow]) -> str:
     return next((bank for bank in STRONGEST_FIRST if bank in banks), "")
 
 
-def _registers(result: Investigation) -> list[Block]:
+def register_table(result: Investigation, *, baseline: str = "baseline") -> list[Block]:
+    """Return the registers of one bank as a table; `baseline`: what its values to compare with are called."""
     rows = result.explanation.registers
     bank = shown_bank(rows)
     shown = [row for row in rows if row.bank == bank]
     if not shown:
         return []
     table = Table(
-        columns=("register", "status", "quoted", "replayed", "baseline", "why"),
+        columns=("register", "status", "quoted", "replayed", baseline, "why"),
         rows=tuple(
             (
                 row.register,
