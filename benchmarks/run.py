@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,30 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
         (f"log of {size}: decoded events frame", frame, "goal 10 ms, later 5 ms"),
         (f"log of {size}: replay of {len(log.banks)} banks", replay, ""),
         ("quote check, RSA-2048", quote, "goal 0.1 ms"),
+        ("SNP report with its chain to the root", hardware(repeat), "goal 1 ms"),
         ("investigate, warm", whole, f"{whole / frame:.1f} x log to frame"),
     ]
+
+
+def hardware(repeat: int) -> float:
+    """Time to read a hardware report and to verify it up to its root, certificates parsed before."""
+    from cvmlab.evidence import load_context, load_evidence
+    from cvmlab.tee import parse_hcl_report
+    from cvmlab.trust.hardware import check_hardware
+
+    folder = ROOT / "sample_data" / "azure" / "good"
+    data = (folder / "hcl_report.bin").read_bytes()
+    evidence = load_evidence(folder)
+    context = load_context(folder, trust_roots=[ROOT / "sample_data" / "azure" / "roots" / "ark.pem"])
+    at = datetime.now(UTC)
+
+    def check() -> None:
+        parse_hcl_report(data, source="hcl_report.bin")
+        links = check_hardware(evidence, context, at=at).links
+        if [link.status for link in links] != ["holds", "holds"]:
+            raise SystemExit(f"the sample does not verify: {links}")
+
+    return warm(check, repeat)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ Certificate and Certificate Revocation List Profile Specification*, section 1.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
@@ -79,6 +80,7 @@ def _extensions(certificate: x509.Certificate) -> dict[str, bytes]:
     return found
 
 
+@lru_cache(maxsize=512)
 def role_of_certificate(certificate: x509.Certificate) -> ProcessorRole:
     """Tell a certificate of a reporting key from others by its extensions; empty for others."""
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -153,6 +154,7 @@ def verify_path(
     )
 
 
+@lru_cache(maxsize=512)
 def fingerprint(certificate: x509.Certificate) -> bytes:
     """Return the SHA-256 of a certificate's DER form."""
     return certificate.fingerprint(hashes.SHA256())
@@ -162,8 +164,12 @@ def _issuer(certificate: x509.Certificate) -> str:
     return certificate.issuer.rfc4514_string()[:200]
 
 
+@lru_cache(maxsize=512)
 def _link_problem(child: x509.Certificate, issuer: x509.Certificate, *, below: int) -> str | None:
-    """Return why `issuer` may not have issued `child`, or None. `below`: CA certificates under the issuer."""
+    """Return why `issuer` may not have issued `child`, or None. `below`: CA certificates under the issuer.
+
+    Remembered, since the machines of a fleet share the upper links of their chains: time is not judged here.
+    """
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:

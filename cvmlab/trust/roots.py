@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
@@ -54,6 +54,7 @@ def pins() -> tuple[Pin, ...]:
     return tuple(Pin(**entry) for entry in tomllib.loads(text)["root"])
 
 
+@lru_cache(maxsize=512)
 def pin_of(certificate: x509.Certificate) -> Pin | None:
     """Return the pin that a certificate meets, or None.
 
