@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from cvmlab.eventlog.model import EventLog
+    from cvmlab.eventlog.model import Event, EventLog
     from cvmlab.findings import Trust
     from cvmlab.view import Block
 
@@ -21,32 +21,58 @@ SHOWN_EVENTS: Final = 60
 """Events shown of a log in a notebook or terminal; the frame has all."""
 
 
+_COLUMNS: Final = (
+    "index",
+    "offset",
+    "set",
+    "register",
+    "phase",
+    "type",
+    "type_number",
+    "producer",
+    "kind",
+    "name",
+    "summary",
+    "digest_check",
+    "covered",
+    "trust",
+    "data_size",
+    "data_sha256",
+)
+
+
+def _row(event: Event, set_: str, worth: Mapping[int, Trust], banks: list[str]) -> tuple[object, ...]:
+    """Values of one event as `_COLUMNS`, then its digests: one pass, as events may be made on demand."""
+    payload = event.payload
+    digests = [event.digests.get(bank) for bank in banks]
+    return (
+        event.index,
+        event.offset,
+        set_,
+        event.register,
+        event.phase,
+        event.type_name,
+        event.type,
+        payload.producer,
+        payload.kind,
+        payload.name,
+        payload.summary,
+        event.digest_check,
+        event.covered,
+        worth.get(event.index, "unproven"),
+        len(event.data),
+        sha256(event.data).hexdigest(),
+        *(value.hex() if value is not None else None for value in digests),
+    )
+
+
 def to_frame(log: EventLog, trust: Mapping[int, Trust] | None = None) -> pd.DataFrame:
     """Return the events table of a log: see `EventLog.to_frame`."""
-    events = log.events
     worth = trust or {}
-    columns: dict[str, list[object]] = {
-        "index": [event.index for event in events],
-        "offset": [event.offset for event in events],
-        "set": [log.set] * len(events),
-        "register": [event.register for event in events],
-        "phase": [event.phase for event in events],
-        "type": [event.type_name for event in events],
-        "type_number": [event.type for event in events],
-        "producer": [event.payload.producer for event in events],
-        "kind": [event.payload.kind for event in events],
-        "name": [event.payload.name for event in events],
-        "summary": [event.payload.summary for event in events],
-        "digest_check": [event.digest_check for event in events],
-        "covered": [event.covered for event in events],
-        "trust": [worth.get(event.index, "unproven") for event in events],
-        "data_size": [len(event.data) for event in events],
-        "data_sha256": [sha256(event.data).hexdigest() for event in events],
-    }
-    for bank in log.banks:
-        if bank in EVENTS.names:
-            digests = [event.digests.get(bank) for event in events]
-            columns[bank] = [value.hex() if value is not None else None for value in digests]
+    banks = [bank for bank in log.banks if bank in EVENTS.names]
+    rows = [_row(event, log.set, worth, banks) for event in log.events]
+    names = (*_COLUMNS, *banks)
+    columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
     return make_frame(EVENTS, columns).set_index("index", drop=False)
 
 

@@ -11,7 +11,8 @@ from cvmlab.baseline.document_reader import baseline_from_json
 from cvmlab.binary import Cursor
 from cvmlab.errors import BaselineError, ParseError, VerificationError
 from cvmlab.eventlog import read_event_log
-from cvmlab.eventlog.formats.cel import read_cel_cbor, read_cel_tlv
+from cvmlab.eventlog.formats.cel import read_cel_tlv
+from cvmlab.eventlog.formats.cel_cbor import read_cel_cbor
 from cvmlab.eventlog.formats.userspace import read_userspace_log
 from cvmlab.eventlog.ima import read_ima
 from cvmlab.eventlog.ima_replay import check_entries, modes, prefix_values

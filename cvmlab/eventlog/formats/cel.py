@@ -1,4 +1,4 @@
-"""The TCG Canonical Event Log in its three encodings: TLV, JSON and CBOR.
+"""The TCG Canonical Event Log: its encoding in TLV, and its records by name.
 
 Source: TCG Canonical Event Log Format, version 1.0, sections 4 and 5. A record has a number, a PCR or NV
 index, digests, and content of a type that says who wrote it.
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import BANK_BY_ALGORITHM, DIGEST_SIZE, available, digest
 from cvmlab.binary import Cursor
-from cvmlab.errors import MissingExtraError, ParseError
+from cvmlab.errors import ParseError
 from cvmlab.eventlog.formats.ima_events import template_payload
 from cvmlab.eventlog.formats.records import (
-    MAX_PROBLEMS,
     NO_REGISTER,
     OTHER,
     TYPE_NUMBER,
@@ -28,6 +27,7 @@ from cvmlab.eventlog.formats.records import (
     opaque_payload,
     text_payload,
 )
+from cvmlab.eventlog.framing import MAX_EVENTS
 from cvmlab.eventlog.model import Payload
 from cvmlab.eventlog.producers.wording import bounded_name, one_line
 from cvmlab.findings import Problem
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from cvmlab.eventlog.model import EventLog
 
-MAX_RECORDS: Final = 1_000_000
+MAX_RECORDS: Final = MAX_EVENTS
+"""Records read from one log."""
 
 RECNUM, PCR, NV_INDEX, DIGESTS = range(4)
 CC_REGISTER: Final = 108
@@ -87,8 +88,13 @@ def read_cel_tlv(data: bytes, source: str) -> EventLog:
     """
     gathered = Gathered(source)
     cursor = Cursor(data, source=source, big_endian=True)
-    while cursor.remaining and len(gathered.records) < MAX_RECORDS:
+    number = 0
+    while cursor.remaining:
         at = cursor.offset
+        if number >= MAX_RECORDS:
+            gathered.problems.append(too_many(source, at))
+            break
+        number += 1
         try:
             fields = _tlv_record(cursor)
         except ParseError as error:
@@ -97,9 +103,14 @@ def read_cel_tlv(data: bytes, source: str) -> EventLog:
         try:
             gathered.records.append(_record(at, *fields))
         except ParseError as error:
-            if len(gathered.problems) < MAX_PROBLEMS:
-                gathered.problems.append(Problem.of(error, fatal=False))
+            gathered.refused(error)
     return log_of_records(gathered, "cel-tlv", len(data))
+
+
+def too_many(source: str, offset: int, limit: int = MAX_RECORDS) -> Problem:
+    """Return the row of a log that has more records than are read."""
+    message = f"records: more than the limit: need {limit}, have more"
+    return Problem(source, offset, "records", message, need=limit, have=limit + 1)
 
 
 def _tlv(cursor: Cursor, field: str) -> tuple[int, Cursor]:
@@ -199,7 +210,7 @@ def _ima_tlv(fields: Mapping[int, bytes], raw: bytes) -> Payload:
 
 
 def read_cel_records(items: list[object], source: str, form: str, size: int) -> EventLog:
-    """Read records that JSON or CBOR gave: maps with text keys, or with the numbers of the TLV encoding.
+    """Read records that JSON gave: maps with text keys, or with the numbers of the TLV encoding.
 
     Args:
         items: The records.
@@ -211,15 +222,22 @@ def read_cel_records(items: list[object], source: str, form: str, size: int) -> 
         The log. A record that is no record is left out with a problem that names its position.
     """
     gathered = Gathered(source)
-    for number, item in enumerate(items[:MAX_RECORDS]):
-        try:
-            if not isinstance(item, dict):
-                raise ParseError(source, 0, f"record {number}", reason="not a record")
-            gathered.records.append(named_record(item, source, number))
-        except ParseError as error:
-            if len(gathered.problems) < MAX_PROBLEMS:
-                gathered.problems.append(Problem.of(error, fatal=False))
+    for number, item in enumerate(items):
+        if number >= MAX_RECORDS:
+            gathered.problems.append(too_many(source, 0))
+            break
+        add_named(gathered, item, number, 0)
     return log_of_records(gathered, form, size)
+
+
+def add_named(gathered: Gathered, item: object, number: int, offset: int) -> None:
+    """Keep one record, or the reason why it is none."""
+    try:
+        if not isinstance(item, dict):
+            raise ParseError(gathered.source, offset, f"record {number}", reason="not a record")
+        gathered.records.append(named_record(item, gathered.source, number, offset))
+    except ParseError as error:
+        gathered.refused(error)
 
 
 def named_record(item: Mapping[object, object], source: str, number: int, offset: int = 0) -> Record:
@@ -360,37 +378,3 @@ def _systemd(
     if kind not in _SYSTEMD_TEXT:
         payload = replace(payload, relation="outside" if kind == "volume-key" else "unknown")
     return Record(offset, register, digests, raw, OTHER, label, payload)
-
-
-def read_cel_cbor(data: bytes, source: str) -> EventLog:
-    """Read a log in CBOR: an array of maps, or maps one after the other.
-
-    Raises:
-        MissingExtraError: cbor2 is not installed.
-    """
-    try:
-        import cbor2
-    except ImportError as error:
-        raise MissingExtraError("A canonical event log in CBOR", "cbor") from error
-    import io
-
-    stream = io.BytesIO(data)
-    items: list[object] = []
-    problem: Problem | None = None
-    while stream.tell() < len(data) and len(items) < MAX_RECORDS:
-        at = stream.tell()
-        try:
-            value = cbor2.load(stream)
-        except (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            problem = Problem(source, at, "CBOR", f"not CBOR: {error}")
-            break
-        if isinstance(value, list):
-            items += value
-        else:
-            items.append(value)
-    log = read_cel_records(items, source, "cel-cbor", len(data))
-    if problem is None:
-        return log
-    from dataclasses import replace
-
-    return replace(log, problems=(*log.problems, problem))

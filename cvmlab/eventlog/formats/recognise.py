@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.eventlog import framing
 from cvmlab.eventlog.formats import ccel, cel
+from cvmlab.eventlog.formats.cel_cbor import read_cel_cbor
+from cvmlab.eventlog.formats.cel_json import read_cel_json, starts_with_record_line
 from cvmlab.eventlog.formats.containers import contained
 from cvmlab.eventlog.formats.ima_events import read_ima_events
 from cvmlab.eventlog.formats.userspace import SEPARATOR, read_userspace_log
-from cvmlab.eventlog.formats.wrappers import MAX_FOUND, MAX_LAYERS, json_cost, unwrapped
+from cvmlab.eventlog.formats.wrappers import MAX_FOUND, MAX_LAYERS, unwrapped
 from cvmlab.eventlog.ima import byte_order
 from cvmlab.eventlog.reader import log_of, read_plain
 from cvmlab.eventlog.types import EVENT_TYPES
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 _IMA_TEXT: Final = re.compile(rb"\s{0,8}\d{1,2} +[0-9a-fA-F]{32,128} +\S+ ")
 _SPEC_ID: Final = re.compile(rb"Spec ID Event0[0-3]\0")
 _HEADER: Final = re.compile(rb"\x00{4}\x03\x00{23}.{4}Spec ID Event03\0", re.DOTALL)
-_JSON_DEPTH: Final = 6
-_JSON_WIDTH: Final = 1000
-_JSON_LINE: Final = 1 << 16
 MIN_EVENTS: Final = 2
 """Fewest events by which a TCG 1.2 log without a Spec ID is known inside another file."""
 
@@ -67,13 +65,13 @@ def _direct(data: bytes, source: str, set_: str | None) -> tuple[EventLog, ...]:
         return (read_ima_events(data, source),)
     if cel.looks_like_tlv(data):
         return (cel.read_cel_tlv(data, source),)
-    items = _cel_items(data)
-    if items is not None:
-        return (cel.read_cel_records(items, source, "cel-json", len(data)),)
-    if _cel_lines(data):
+    records = read_cel_json(data, source)
+    if records is not None:
+        return (records,)
+    if starts_with_record_line(data):
         return (read_userspace_log(data, source, separator=b"\n"),)
     if _cel_cbor(data):
-        return (cel.read_cel_cbor(data, source),)
+        return (read_cel_cbor(data, source),)
     held = contained(data)
     if held is None or not (held.frames.events[0] or held.field):
         return ()
@@ -106,47 +104,6 @@ def _ima_binary(data: bytes) -> bool:
         ):
             return True
     return False
-
-
-def _cel_items(data: bytes) -> list[object] | None:
-    """Records of a log in JSON; None where it is other JSON or none."""
-    if data.lstrip()[:1] not in (b"[", b"{"):
-        return None
-    if json_cost(data) is None:
-        return None
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    level = [value]
-    for _ in range(_JSON_DEPTH):
-        for item in level:
-            if _records(item):
-                return list(item)
-        level = [inner for item in level if isinstance(item, dict) for inner in item.values()][:_JSON_WIDTH]
-    return None
-
-
-def _cel_lines(data: bytes) -> bool:
-    """Records in JSON, one a line."""
-    first, end, rest = data.lstrip()[:_JSON_LINE].partition(b"\n")
-    if not end or first[:1] != b"{" or not rest.lstrip().startswith(b"{"):
-        return False
-    try:
-        return _records([json.loads(first)])
-    except (ValueError, RecursionError):
-        return False
-
-
-def _records(value: object) -> bool:
-    if not isinstance(value, list) or not value:
-        return False
-    first = value[0]
-    return (
-        isinstance(first, dict)
-        and "digests" in first
-        and bool(first.keys() & {"pcr", "rtmr", "nv_index", "recnum"})
-    )
 
 
 def _cel_cbor(data: bytes) -> bool:

@@ -18,6 +18,8 @@ from cvmlab.findings import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cvmlab.errors import ParseError
+
 MAX_PROBLEMS: Final = 1000
 OTHER: Final = -1
 """Type number of events that have no TCG event type."""
@@ -104,6 +106,11 @@ class Gathered:
     source: str
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def refused(self, error: ParseError) -> None:
+        """Keep why a record was left out; reading goes past it."""
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem.of(error, fatal=False))
 
     def note(self, offset: int, field: str, message: str) -> None:
         """Keep an oddity that reading goes past, up to `MAX_PROBLEMS` of them."""

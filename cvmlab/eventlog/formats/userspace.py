@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import ParseError
-from cvmlab.eventlog.formats.cel import MAX_RECORDS, named_record
+from cvmlab.eventlog.formats.cel import MAX_RECORDS, named_record, too_many
 from cvmlab.eventlog.formats.records import MAX_PROBLEMS, Gathered, Record, log_of_records
 from cvmlab.findings import Problem
 
@@ -38,7 +38,10 @@ def read_userspace_log(data: bytes, source: str, *, separator: bytes = SEPARATOR
         )
     number = 0
     more = lines or at >= 0
-    while more and number < MAX_RECORDS:
+    while more:
+        if number >= MAX_RECORDS:
+            gathered.problems.append(too_many(source, at + 1))
+            break
         end = data.find(separator, at + 1)
         more = end >= 0
         text = data[at + 1 : end if more else len(data)]

@@ -226,6 +226,54 @@ def test_every_cut_of_a_canonical_log_keeps_whole_records(cut: int) -> None:
     assert [e.data for e in log.events] == [e.data for e in PLAIN.events[: len(log.events)]]
 
 
+@pytest.mark.parametrize("records", [cel_maps, cel_numbers])
+def test_cbor_log_that_ends_between_records_is_cut(records: Callable[[EventLog], list[object]]) -> None:
+    """The array states how many records there are; an array without a number must be closed."""
+    items = [cbor2.dumps(record) for record in records(PLAIN)]
+    whole = b"\x9f" + b"".join(items) + b"\xff"
+    assert read_event_log(whole).complete
+    for data in (b"\x9f" + b"".join(items[:-1]), b"\x98" + bytes([len(items)]) + b"".join(items[:-1])):
+        log = read_event_log(data)
+        assert len(log.events) == len(items) - 1
+        assert not log.complete
+
+
+@pytest.mark.parametrize("cut", range(1, 300, 13))
+def test_every_cut_of_a_cbor_log_keeps_whole_records(cut: int) -> None:
+    log = read_event_log(cbor2.dumps(cel_numbers(PLAIN))[:-cut])
+    assert [e.data for e in log.events] == [e.data for e in PLAIN.events[: len(log.events)]]
+    assert len(log.events) > 50
+    assert not log.complete
+
+
+@pytest.mark.parametrize("cut", range(1, 2000, 97))
+def test_every_cut_of_a_json_log_keeps_whole_records(cut: int) -> None:
+    log = read_event_log(json.dumps(cel_maps(PLAIN)).encode()[:-cut])
+    assert [e.data for e in log.events] == [e.data for e in PLAIN.events[: len(log.events)]]
+    assert len(log.events) > 50
+    assert not log.complete
+
+
+def test_damaged_record_of_a_json_log_costs_only_itself() -> None:
+    items = [json.dumps(record) for record in cel_maps(PLAIN)]
+    items[7] = items[7].replace('"digests"', '"dig"ests"')
+    log = read_event_log(("[" + ",\n".join(items) + "]").encode())
+    assert [e.data for e in log.events] == [e.data for n, e in enumerate(PLAIN.events) if n != 7]
+    assert [(p.field, p.fatal) for p in log.problems] == [("record 7", False)]
+
+
+@pytest.mark.parametrize(
+    ("one", "form"),
+    [(b'\x1e{"pcr":1,"digests":[]}\n', "systemd-userspace"), (b"\xa3\x00\x00\x01\x01\x03\x80", "cel-cbor")],
+)
+def test_more_records_than_the_limit_are_said(one: bytes, form: str) -> None:
+    log = read_event_log(one * 70_000)
+    assert log.format == form
+    assert not log.complete
+    assert log.problems[-1].need is not None
+    assert len(log.events) <= 65_536
+
+
 def test_other_contents_are_kept() -> None:
     template = struct.pack("<I", 7 + 1 + 32) + b"sha256:\0" + bytes(32) + struct.pack("<I", 5) + b"/sbin"
     digest = hashlib.sha256(template).digest()
