@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,7 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
     from cvmlab.tpm.quote import check_quote
 
     folder = BOOTS / "cmdline_changed"
-    data = (folder / "eventlog.bin").read_bytes()
+    data = grown((folder / "eventlog.bin").read_bytes(), 25_000)
     size = f"{len(data) / 1e3:.0f} KB"
     frame = warm(lambda: read_event_log(data).to_frame(), repeat)
     framed = warm(lambda: framing.frame(data), repeat)
@@ -93,12 +94,36 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
     whole = warm(lambda: cvmlab.investigate(folder, baseline=baseline, trust_roots=root), repeat)
     return [
         (f"log of {size}: framing", framed, f"{framed / frame:.2f} of log to frame"),
-        (f"log of {size}: decoded events frame", frame, "goal 10 ms, later 5 ms"),
+        (f"log of {size}: decoded events frame", frame, "goal 5 ms"),
+        *peer(data, size, frame, repeat),
         (f"log of {size}: replay of {len(log.banks)} banks", replay, ""),
         ("quote check, RSA-2048", quote, "goal 0.1 ms"),
         ("SNP report with its chain to the root", hardware(repeat), "goal 1 ms"),
         ("investigate, warm", whole, f"{whole / frame:.1f} x log to frame"),
     ]
+
+
+def grown(data: bytes, size: int) -> bytes:
+    """Return a log of at least `size` bytes: the log, and events of it once more."""
+    from cvmlab.eventlog import read_event_log
+
+    events = read_event_log(data).events
+    again = data[events[len(events) // 2].offset : events[-1].offset]
+    while len(data) < size:
+        data += again
+    return data
+
+
+def peer(data: bytes, size: str, frame: float, repeat: int) -> list[tuple[str, float, str]]:
+    """The same log by tpm2_eventlog, as a process: it has no library."""
+    tool = shutil.which("tpm2_eventlog")
+    if tool is None:
+        return []
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        spent = cold([tool, file.name], min(repeat, 15))
+    return [(f"log of {size}: tpm2_eventlog", spent, f"log to frame is {frame / spent:.2f} x of it")]
 
 
 def hardware(repeat: int) -> float:
