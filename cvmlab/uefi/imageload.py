@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from cvmlab.binary import Cursor
 from cvmlab.errors import ParseError
 from cvmlab.uefi.devicepath import DevicePath, parse_device_path
-
-if TYPE_CHECKING:
-    from cvmlab.binary import Cursor
 
 MAX_PATH_SIZE: Final = 1 << 16
 """Longest device path of an image, in bytes."""
@@ -43,12 +41,21 @@ def parse_image_load(cursor: Cursor) -> ImageLoadEvent:
             the device path is malformed.
     """
     location = cursor.u64("ImageLocationInMemory")
-    length = cursor.u64("ImageLengthInMemory")
-    address = cursor.u64("ImageLinkTimeAddress")
+    body_at, body = cursor.offset, cursor.rest()
+    cursor = Cursor(body, source=cursor.source, base=body_at)
+    uintn = cursor.u32 if _is_narrow(body) else cursor.u64
+    length = uintn("ImageLengthInMemory")
+    address = uintn("ImageLinkTimeAddress")
     at = cursor.offset
-    size = cursor.u64("LengthOfDevicePath")
+    size = uintn("LengthOfDevicePath")
     if size > MAX_PATH_SIZE:
         raise ParseError(cursor.source, at, "LengthOfDevicePath", MAX_PATH_SIZE, size, "more than the limit")
     path_cursor = cursor.sub(size, "DevicePath")
     path = parse_device_path(path_cursor)
     return ImageLoadEvent(location, length, address, path, path_cursor.rest() + cursor.rest())
+
+
+def _is_narrow(body: bytes) -> bool:
+    """Tell by size: EFI_IMAGE_LOAD_EVENT of 32-bit firmware (TCG EFI Platform Specification 1.22)."""
+    wide = len(body) >= 24 and int.from_bytes(body[16:24], "little") <= len(body) - 24
+    return not wide and len(body) >= 12 and int.from_bytes(body[8:12], "little") == len(body) - 12
