@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 ISSUER = "https://sharedeus.eus.attest.azure.net"
-ISSUED = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ISSUED = datetime(2030, 1, 31, 12, tzinfo=UTC)
 AT = ISSUED + timedelta(hours=1)
 VM_ID = "2DEDC52A-6832-46CE-9910-E8C9980BF5A7"
 HASHES = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}
