@@ -42,6 +42,7 @@ NONCES: Final[tuple[Path, ...]] = (
 )
 """Where the client's nonce is: from the guest library, other clients, the older name, other services."""
 
+_UNKNOWN: Final = Rule("")
 _PLATFORMS: Final = ("sevsnpvm", "tdxvm")
 
 
@@ -108,11 +109,12 @@ def judge_claims(token: Token, known: Known | None = None) -> tuple[ClaimRow, ..
     known = known or Known()
     scopes = _scopes(token)
     special = dict((*_identity(token, known), *_nonces(token, known), *_policy(token, known)))
+    rules = {place: _rules(names) for place, names in scopes.items()}
     rows = []
     seen = set()
     for path, value in _flatten(token.claims, ()):
         seen.add(path)
-        row = _judge(path, value, _rules(scopes, path[:-1]).get(path[-1], Rule("")))
+        row = _judge(path, value, rules.get(path[:-1], {}).get(path[-1], _UNKNOWN))
         if path in special:
             status, expected = special[path]
             row = replace(row, status=status, expected=expected)
@@ -130,9 +132,9 @@ def _scopes(token: Token) -> dict[Path, tuple[Scope, ...]]:
     return found
 
 
-def _rules(scopes: Mapping[Path, tuple[Scope, ...]], place: Path) -> Mapping[str, Rule]:
+def _rules(scopes: tuple[Scope, ...]) -> Mapping[str, Rule]:
     rules: dict[str, Rule] = {}
-    for scope in scopes.get(place, ()):
+    for scope in scopes:
         rules.update({name: rule for name, rule in RULES[scope].items() if name not in rules})
     return rules
 

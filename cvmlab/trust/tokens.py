@@ -133,8 +133,8 @@ def claim_findings(report: TokenReport) -> list[Finding]:
     trust = "proven" if report.vouched else "unproven"
     found = []
     for row in report.failed:
-        what = f" ({row.meaning[0].lower()}{row.meaning[1:]})" if row.meaning else ""
-        summary = f"{name}: {row.path} is {_short(row.value)}, not {row.expected}{what}"
+        what = f" ({row.meaning})" if row.meaning else ""
+        summary = f"{name}: {row.path}{what} is {_short(row.value)}; it should be {row.expected}"
         detail = {"token": name, "claim": row.path, "expected": row.expected, "found": row.value}
         found.append(
             Finding(
@@ -177,4 +177,4 @@ def _prefixed(name: str, why: str) -> str:
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 80 else f"{value[:79]}…"
+    return value if len(value) <= 60 else f"{value[:40]}…"

@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from pathlib import Path
 
 import cbor2
 
 HASH = bytes(range(32))
+P256_X = "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY"
+P256_Y = "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU"
+"""The base point of the curve (NIST SP 800-186, 3.2.1.3)."""
 
 
 def _tlv(kind: int, value: bytes) -> bytes:
@@ -123,3 +127,45 @@ def hcl_report() -> bytes:
     size = 20 + len(claims)
     head = b"HCLA" + struct.pack("<IIII", 2, 32 + 1184 + size, 2, 0) + bytes(12)
     return head + snp_report() + struct.pack("<IIIII", size, 1, 2, 1, len(claims)) + claims
+
+
+def _token(claims: dict[str, object], **header: object) -> bytes:
+    """A token that nobody signed."""
+    parts = [
+        json.dumps({"alg": "RS256", "kid": "k1", **header}).encode(),
+        json.dumps(claims).encode(),
+        bytes(256),
+    ]
+    return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+
+
+def tokens() -> list[bytes]:
+    """A guest token with nested claims of the hardware, a platform token, and a service's answer."""
+    key = {"kid": "HCLAkPub", "kty": "RSA", "n": "AQAB", "e": "AQAB"}
+    runtime = {"keys": [key], "vm-configuration": {"vmUniqueId": "id"}}
+    times = {"iss": "https://x.attest.azure.net", "exp": 1896105600, "iat": 1896076800, "nbf": 1896076800}
+    snp = {"x-ms-attestation-type": "sevsnpvm", "x-ms-runtime": runtime, "x-ms-sevsnpvm-vmpl": 0}
+    tdx = {"x-ms-attestation-type": "tdxvm", "tdx_td_attributes": "00" * 8, "dbgstat": "disabled", **times}
+    nonce = {"client-payload": {"nonce": "MTIzNA=="}}
+    guest = {"x-ms-attestation-type": "azurevm", "x-ms-isolation-tee": snp, "x-ms-runtime": nonce, **times}
+    answer = json.dumps({"token": _token(tdx).decode()}).encode()
+    return [
+        _token(guest, jku="https://x.attest.azure.net/certs"),
+        _token({**tdx, "x-ms-policy-hash": "x"}),
+        answer,
+    ]
+
+
+def token_keys() -> bytes:
+    """A set with a certificate alone, as Azure's are, and with numbers alone."""
+    boots = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
+    der = (boots / "baseline" / "ek_rsa.crt.der").read_bytes()
+    certified = {"kid": "k1", "kty": "RSA", "x5c": [base64.b64encode(der).decode()]}
+    point = {"kid": "k2", "kty": "EC", "crv": "P-256", "x": P256_X, "y": P256_Y}
+    return json.dumps({"keys": [certified, point]}).encode()
+
+
+def token_policies() -> list[bytes]:
+    """A policy as text and as it is uploaded."""
+    text = b"version= 1.0;\nauthorizationrules\n{\n=> permit();\n};\n"
+    return [text, _token({"AttestationPolicy": base64.urlsafe_b64encode(text).decode()})]

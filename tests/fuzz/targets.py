@@ -200,12 +200,45 @@ def evidence(data: bytes) -> None:
     render_html(result.document())
 
 
+def token(data: bytes) -> None:
+    """A token is read or refused; what is read is judged, shown, and never vouched for."""
+    from datetime import UTC, datetime
+
+    from cvmlab.report.token_views import token_document, token_object
+    from cvmlab.tokens.claims import Known
+    from cvmlab.tokens.jwks import parse_jwks
+    from cvmlab.tokens.jws import read_token
+    from cvmlab.tokens.policy import read_policy
+    from cvmlab.tokens.report import judge_token
+
+    found = read_token(data, source="fuzz")
+    keys = parse_jwks(made.token_keys(), source="fuzz")
+    known = Known(b"1234", "id", "00" * 32, read_policy(b"version= 1.0;", source="fuzz"))
+    report = judge_token(found, keys, at=datetime(2030, 1, 31, tzinfo=UTC), known=known)
+    assert not report.vouched
+    token_object(report)
+    render_html(token_document(report))
+
+
+def token_keys(data: bytes) -> None:
+    from cvmlab.tokens.jwks import parse_jwks
+
+    for key in parse_jwks(data, source="fuzz"):
+        assert (key.key is None) == bool(key.problem)
+
+
+def token_policy(data: bytes) -> None:
+    from cvmlab.tokens.policy import read_policy
+
+    assert len(read_policy(data, source="fuzz").hash) == 43
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, sipa, signature_list,
         device_path, load_option, gpt, sbat, certificate, quote, signature,
-        public, key, registers, record, clock, baseline, evidence,
+        public, key, registers, record, clock, token, token_keys, token_policy, baseline, evidence,
     )
 }  # fmt: skip
 
@@ -258,6 +291,9 @@ def _built(name: str, data: bytes) -> list[bytes]:
         "hcl-report": lambda: [made.hcl_report()],
         "snp-report": lambda: [made.snp_report()],
         "td-quote": lambda: [made.td_quote()],
+        "token": made.tokens,
+        "token-keys": lambda: [made.token_keys()],
+        "token-policy": made.token_policies,
     }
     return built[name]() if name in built else []
 

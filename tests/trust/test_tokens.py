@@ -11,6 +11,7 @@ import token_maker as make
 from edits import BOOTS
 
 import cvmlab
+from cvmlab.errors import EvidenceError
 from cvmlab.evidence import load_evidence
 from cvmlab.tpm.public import parse_public
 
@@ -72,7 +73,7 @@ def test_a_token_that_holds_changes_nothing_but_what_is_said(folder: Path) -> No
     assert make.ISSUER in link.why
     assert status(result, "hardware-root") == "not-applicable"
     assert set(result.tokens()["trust"]) == {"vouched"}
-    assert "Attestation tokens" in result.document().__repr__() or result.to_html() is not None
+    assert "Attestation tokens" in result.to_html()
 
 
 def test_a_token_without_keys_is_claimed_and_leaves_the_machine_unjudged(folder: Path) -> None:
@@ -195,7 +196,7 @@ def test_more_tokens_than_one_machine_has_are_not_read(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"not json"])
 def test_a_set_of_keys_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder.parent / "certs.json").write_bytes(content)
-    with pytest.raises(cvmlab.CvmlabError, match=r"certs\.json"):
+    with pytest.raises(EvidenceError, match=r"certs\.json"):
         judge(folder, make.token(machine()))
 
 
