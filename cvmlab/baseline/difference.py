@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_LINES: Final = 40
 """Most lines of one difference shown; the counts are always of all."""
 
+_CONTEXT: Final = 24
+_LONGEST: Final = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -178,3 +181,57 @@ def _fields(before: Payload, after: Payload) -> Difference:
 
 def _plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | bool)
+
+
+def facing(
+    before: str, after: str, old: Payload | None, new: Payload | None, *, room: int = 100
+) -> tuple[str, str]:
+    """Return two summaries of one event as they should face each other: the part that differs is seen.
+
+    Args:
+        before: Summary of the baseline's event; empty where there is none.
+        after: Summary of this boot's event, likewise.
+        old: The baseline's event, whose whole text counts where it has one.
+        new: This boot's event, likewise.
+        room: Texts of at most so many characters are left whole.
+
+    Returns:
+        Both, shortened to what differs with a few words around it; ``…`` stands for what is alike.
+    """
+    texts = _whole(old), _whole(new)
+    if texts[0] and texts[1]:
+        before, after = texts
+    if not before or not after or before == after or max(len(before), len(after)) <= room:
+        return before, after
+    head = _alike(before, after)
+    tail = _alike(before[head:][::-1], after[head:][::-1])
+    start = max(0, head - _CONTEXT)
+    if start:
+        # from the beginning of a word, if words are of any usual length
+        start = max(start, before.find(" ", start, head) + 1)
+    sides = []
+    for text in (before, after):
+        end = len(text) - max(0, tail - _CONTEXT)
+        space = text.find(" ", end) if end < len(text) else -1
+        end = space if space >= 0 else len(text)
+        sides.append(f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}")
+    before, after = (side if len(side) <= _LONGEST else f"{side[: _LONGEST - 1]}…" for side in sides)
+    return before, after
+
+
+def _whole(payload: Payload | None) -> str:
+    """The text of a command or command line, which a summary may cut."""
+    if payload is None:
+        return ""
+    line, path = payload.fields.get("command_line"), payload.fields.get("path")
+    text = payload.fields.get("text") if payload.kind == "grub-command" else line
+    if not isinstance(text, str):
+        return ""
+    whole = f"{path} {text}" if text is line and isinstance(path, str) and path else text
+    return " ".join(whole.splitlines())
+
+
+def _alike(a: str, b: str) -> int:
+    """How many characters two texts begin with alike."""
+    count = min(len(a), len(b))
+    return next((i for i in range(count) if a[i] != b[i]), count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import STRONGEST_FIRST
+from cvmlab.baseline.difference import facing
 from cvmlab.tables import DIFF, make_frame
 from cvmlab.view import Cell, Details, Diff, Document, Heading, KeyValues, List, Note, Paragraph, Table
 
@@ -47,8 +48,10 @@ def diff_table(comparison: Comparison) -> Table:
             row.event if row.event >= 0 else None,
             Cell(row.change, kind={"added": "added", "removed": "removed"}.get(row.change, "")),  # type: ignore[arg-type]
             row.kind,
-            Cell(_cut(row.before), kind="claimed" if row.trust != "proven" else "") if row.before else None,
-            Cell(_cut(row.after), kind="claimed" if row.trust != "proven" else "") if row.after else None,
+            *(
+                Cell(_cut(text), kind="claimed" if row.trust != "proven" else "") if text else None
+                for text in facing(row.before, row.after, row.payload_before, row.payload_after)
+            ),
         )
         for row in comparison.rows[:SHOWN_ROWS]
     )

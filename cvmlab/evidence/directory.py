@@ -137,6 +137,9 @@ class _Reading:
         for canonical, actual in (named if isinstance(named, dict) else {}).items():
             if not is_canonical(canonical) or not isinstance(actual, str):
                 self.problem(file.name, "files", f"{canonical!r} is no name of an evidence file", fatal=False)
+            elif role_of_name(canonical) == "verifier":
+                message = f"{canonical!r} is the verifier's own file: it counts under this name only"
+                self.problem(file.name, "files", message, fatal=False)
             elif canonical in present and actual != canonical:
                 message = f"{canonical!r} is there itself; {actual!r} does not stand for it"
                 self.problem(file.name, "files", message, fatal=False)

@@ -91,11 +91,22 @@ def load_evidence(path: str | Path) -> Evidence:
         raise EvidenceError(f"{source}: cannot be read: {error.strerror or error}") from error
     if stat.S_ISDIR(mode):
         files = list(_directory(source))
+        if not files:
+            raise EvidenceError(f"{source}: {_no_file(source)}")
     elif stat.S_ISREG(mode):
         files = read_archive(source)
     else:
         raise EvidenceError(f"{source}: neither a directory nor an archive")
     return evidence_of(files, source=str(source), default_name=_stem(source))
+
+
+def _no_file(root: Path) -> str:
+    """Why a directory without files is no evidence, and what was perhaps meant."""
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    if not folders:
+        return "the folder is empty"
+    listed = ", ".join(map(repr, folders[:4])) + (", …" if len(folders) > 4 else "")
+    return f"no file here, only folders: name the one that holds the evidence ({listed})"
 
 
 def _stem(source: Path) -> str:
@@ -121,7 +132,8 @@ def _directory(root: Path) -> Iterator[RawFile]:
             if stat.S_ISDIR(state.st_mode):
                 continue
             if not stat.S_ISREG(state.st_mode):
-                yield RawFile(name, None, 0, "not a plain file: links and devices are not followed")
+                note = "not a plain file: links and devices are not followed; copy the file itself here"
+                yield RawFile(name, None, 0, note)
                 continue
             limit = min(MAX_FILE, left)
             with path.open("rb") as file:

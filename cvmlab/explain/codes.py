@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cvmlab.baseline.difference import facing
 from cvmlab.findings import Finding
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ def _sentence(row: DiffRow) -> str:
         return f"{where} comes at another place than in the baseline: {row.after}"
     if row.change == "relabelled":
         return f"{where} has the digest of the baseline and another event type: its type was edited"
-    if row.before != row.after:
-        return f"{where} was {row.before!r} and is {row.after!r}"
+    before, after = facing(row.before, row.after, row.payload_before, row.payload_after)
+    if before != after:
+        return f"{where} was {before!r} and is {after!r}"
     return f"{where} has other contents than in the baseline: {row.after}"
 
 

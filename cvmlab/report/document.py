@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SHOWN_EVENTS: Final = 60
 SHOWN_FINDINGS: Final = 6
 SHOWN_FILES: Final = 20
+SHOWN_PROBLEMS: Final = 12
 
 
 def investigation_document(result: Investigation) -> Document:
@@ -328,4 +329,16 @@ def _inputs(result: Investigation) -> list[Block]:
         baseline = result.comparison.baseline
         machines = ", ".join(source.machine for source in baseline.sources[:6])
         facts.append(("Baseline", f"{baseline.name}, learned {baseline.created} from {machines}"))
-    return [Heading("Inputs"), KeyValues(tuple(facts)), Details(f"{len(rows)} files", (table,))]
+    left_out = _left_out(result)
+    return [Heading("Inputs"), KeyValues(tuple(facts)), *left_out, Details(f"{len(rows)} files", (table,))]
+
+
+def _left_out(result: Investigation) -> list[Block]:
+    """Parts of files that were not used; whole files that could not be read are causes already."""
+    problems = [p for p in (*result.evidence.problems, *result.context.problems) if not p.fatal]
+    if not problems:
+        return []
+    shown: list[Cell | str] = [Cell(str(problem)) for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        shown.append(f"and {len(problems) - SHOWN_PROBLEMS:,} more")
+    return [Note("warning", "Left out while reading:"), List(tuple(shown))]

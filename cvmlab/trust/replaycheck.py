@@ -116,7 +116,7 @@ def check_replay(
     states.extend(_unquoted(log, replayed, quoted))
     findings: list[Finding] = []
     if log is None or not log.events:
-        why = "the evidence has no boot event log (eventlog.bin), so nothing says what was started"
+        why = "the evidence has no readable boot event log (eventlog.bin), so nothing says what was started"
         findings.append(Finding("log-missing", "log-replay", why, set_, _indices(quoted)))
     findings.extend(_idle_banks(quoted, set_))
     if best is not None:

@@ -82,7 +82,7 @@ def _cell(cell: Line, size: int) -> list[Line]:
     lines = wrap(cell, size)
     if len(lines) <= CELL_LINES:
         return lines
-    last = (*lines[CELL_LINES - 1], *lines[CELL_LINES])
+    last = (*lines[CELL_LINES - 1], (" ", ""), *lines[CELL_LINES])
     return [*lines[: CELL_LINES - 1], cut(last, size)]
 
 

@@ -43,6 +43,7 @@ def test_evidence_json_names_files_and_the_machine(folder: Path) -> None:
     [
         pytest.param({"no-such-role.bin": "a.out"}, id="unknown_role"),
         pytest.param({"evidence.json": "a.out"}, id="itself"),
+        pytest.param({"nonce.hex": "a.out"}, id="verifiers_own"),
         pytest.param({"quote.msg": 7}, id="name_is_a_number"),
         pytest.param({"quote.msg": "../../etc/passwd"}, id="path_outside"),
         pytest.param({"quote.msg": "missing.bin"}, id="file_missing"),
