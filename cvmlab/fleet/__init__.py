@@ -1,0 +1,1 @@
+"""Many machines: logs in batches, boot profiles, inventory, alerts, statistics (extra ``[fleet]``)."""
