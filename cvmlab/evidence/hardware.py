@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Kind = Literal[
-    "hcl-report", "snp-report", "td-report", "td-quote", "collateral", "certificates", "crl", "bundle"
+    "hcl-report",
+    "snp-report",
+    "td-report",
+    "td-quote",
+    "collateral",
+    "certificates",
+    "crl",
+    "bundle",
+    "table",
 ]
 
 _TD_QUOTE: Final = (b"\x04\0\x02\0\x81\0\0\0", b"\x05\0\x02\0\x81\0\0\0")
@@ -72,8 +80,10 @@ def recognise(data: bytes) -> Kind | None:
         return "hcl-report"
     if data[:8] in _TD_QUOTE:
         return "td-quote"
-    if len(data) >= SNP_SIZE and _snp_report(data):
+    if len(data) >= SNP_SIZE and _snp_report(_without_response(data)):
         return "snp-report"
+    if _is_table(data):
+        return "table"
     if len(data) == REPORT_SIZE and data[0] == TEE_TDX and data[1] == 0 and data[4:16] == bytes(12):
         return "td-report"
     if looks_like_collateral(data):
@@ -86,6 +96,12 @@ def recognise(data: bytes) -> Kind | None:
     if (is_certificate_text(data) or data[:2] == b"\x30\x82") and _of_a_processor(data):
         return "certificates"
     return None
+
+
+def _without_response(data: bytes) -> bytes:
+    """Drop the header of MSG_REPORT_RSP (56860, table 25): status, size of the report, 24 reserved bytes."""
+    head = (0).to_bytes(4, "little") + SNP_SIZE.to_bytes(4, "little") + bytes(24)
+    return data[len(head) :] if data.startswith(head) else data
 
 
 def _snp_report(data: bytes) -> bool:
@@ -131,10 +147,13 @@ def read_hardware(data: bytes, *, source: str) -> HardwareFile:
     if kind == "hcl-report":
         found.reports.append(HardwareClaim(kind, source, parse_hcl_report(data, source=source), data))
     elif kind == "snp-report":
+        data = _without_response(data)
         report = parse_snp_report(data[:SNP_SIZE], source=source)
         found.reports.append(HardwareClaim(kind, source, report, data[:SNP_SIZE]))
         if data[SNP_SIZE:].strip(b"\0"):
-            found.certificates += _table(data[SNP_SIZE:], source)
+            found.certificates += _table(data[SNP_SIZE:], source, base=SNP_SIZE)
+    elif kind == "table":
+        found.certificates += _table(data, source)
     elif kind == "td-report":
         found.reports.append(HardwareClaim(kind, source, parse_td_report(data, source=source), data))
     elif kind == "td-quote":
@@ -164,9 +183,9 @@ def _certificates(data: bytes, source: str) -> list[CertificateClaim]:
     ]
 
 
-def _table(data: bytes, source: str) -> list[CertificateClaim]:
+def _table(data: bytes, source: str, base: int = 0) -> list[CertificateClaim]:
     """The certificates behind a report (GHCB 2.0, 4.1.8.1): GUID, offset and length each, then zeros."""
-    cursor = Cursor(data, source=source, base=SNP_SIZE)
+    cursor = Cursor(data, source=source, base=base)
     found: list[CertificateClaim] = []
     for _ in range(_MAX_TABLE):
         raw = cursor.take(16, "cert_table.guid")
@@ -179,7 +198,7 @@ def _table(data: bytes, source: str) -> list[CertificateClaim]:
             )
         if uuid.UUID(bytes=raw) in _TABLE and length:
             found += _certificates(data[offset : offset + length], source)
-    raise ParseError(source, SNP_SIZE, "cert_table", reason=f"more than {_MAX_TABLE} entries")
+    raise ParseError(source, base, "cert_table", reason=f"more than {_MAX_TABLE} entries")
 
 
 def _lists(data: bytes, source: str) -> list[CollateralClaim]:

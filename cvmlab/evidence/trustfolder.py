@@ -93,7 +93,7 @@ def _read(path: Path, material: TrustMaterial, *, alone: bool, root: bool) -> No
             raise EvidenceError(f"{path}: the {what} is empty or larger than {MAX_FILE >> 20} MiB")
         return
     try:
-        if recognise(data) in ("collateral", "crl", "bundle"):
+        if recognise(data) in ("collateral", "crl", "bundle", "table"):
             found = read_hardware(data, source=path.name)
             material.collateral += found.collateral
             material.certificates += [claim.certificate for claim in found.certificates]

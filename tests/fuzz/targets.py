@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from cvmlab.eventlog.ima_replay import check_entries, modes, prefix_values
 from cvmlab.eventlog.reader import read_event_logs
 from cvmlab.eventlog.sipa import modules, parse_sipa, settings
 from cvmlab.evidence.certificates import read_certificates
+from cvmlab.evidence.context import VerifierContext
+from cvmlab.evidence.hardware import read_hardware
+from cvmlab.evidence.model import Evidence
 from cvmlab.tee.hcl import parse_hcl_report
 from cvmlab.tee.snp import parse_snp_report
 from cvmlab.tee.tdx import parse_td_quote
@@ -28,6 +32,8 @@ from cvmlab.tpm.credential import parse_credential_activation
 from cvmlab.tpm.pcrs import read_registers
 from cvmlab.tpm.public import load_public_key, parse_public
 from cvmlab.tpm.signature import parse_signature
+from cvmlab.trust.fields import hardware_rows
+from cvmlab.trust.hardware import check_hardware
 from cvmlab.uefi.bootentry import parse_load_option
 from cvmlab.uefi.certificates import read_certificate
 from cvmlab.uefi.devicepath import parse_device_path
@@ -110,6 +116,22 @@ def snp_report(data: bytes) -> None:
 
 def td_quote(data: bytes) -> None:
     parse_td_quote(data, source="fuzz")
+
+
+def hardware(data: bytes) -> None:
+    """Whatever is taken for hardware evidence is judged, shown, and never leads to a root that counts."""
+    found = read_hardware(data, source="fuzz")
+    evidence = Evidence(
+        "fuzz",
+        "fuzz",
+        hardware=tuple(found.reports),
+        certificates=tuple(found.certificates),
+        collateral=tuple(found.collateral),
+    )
+    result = check_hardware(evidence, VerifierContext(), at=datetime(2026, 6, 1, tzinfo=UTC))
+    assert result.links[0].status != "holds" or found.certificates
+    for row in hardware_rows(result):
+        assert row.worth == "unproven" or result.links[0].status == "holds"
 
 
 def sipa(data: bytes) -> None:
@@ -236,8 +258,8 @@ def token_policy(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, sipa, signature_list,
-        device_path, load_option, gpt, sbat, certificate, quote, signature,
+        log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, hardware, sipa,
+        signature_list, device_path, load_option, gpt, sbat, certificate, quote, signature,
         public, key, registers, record, clock, token, token_keys, token_policy, baseline, evidence,
     )
 }  # fmt: skip
@@ -294,6 +316,14 @@ def _built(name: str, data: bytes) -> list[bytes]:
         "token": made.tokens,
         "token-keys": lambda: [made.token_keys()],
         "token-policy": made.token_policies,
+        "hardware": lambda: [
+            made.td_quote(),
+            *(
+                (SAMPLES.parent / "azure" / "good" / name).read_bytes()
+                for name in ("hcl_report.bin", "vcek.pem")
+            ),
+            b'{"tcbInfo":{"id":"TDX","version":3,"issueDate":"2026-01-01T00:00:00Z"},"signature":"00"}',
+        ],
     }
     return built[name]() if name in built else []
 
