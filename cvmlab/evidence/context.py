@@ -204,10 +204,12 @@ def _jwks(files: Iterable[str | Path]) -> tuple[SigningKey, ...] | None:
 
 
 def _verifier_files(path: Path, problems: list[Problem]) -> dict[str, RawFile]:
-    from cvmlab.evidence.sources import RawFile, read_archive
+    from cvmlab.evidence.sources import RawFile, read_archive, single_file
 
     names = ("nonce.hex", "credential_activation.json")
     if not path.is_dir():
+        if single_file(path):
+            return {}
         return {file.name: file for file in read_archive(path) if file.name in names}
     found = {}
     for name in names:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Final, Literal
 from cvmlab.errors import CvmlabError, EvidenceError, ParseError
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.ima import read_ima
+from cvmlab.evidence.arrange import CONTAINER, arrange
 from cvmlab.evidence.certificates import MAX_CERTIFICATES, read_certificates
-from cvmlab.evidence.hardware import HardwareFile, collapse, paravisor_keys, read_hardware
+from cvmlab.evidence.hardware import (
+    HardwareFile,
+    collapse,
+    paravisor_keys,
+    read_hardware,
+    with_runtime_claims,
+)
 from cvmlab.evidence.model import (
     CertificateClaim,
     Evidence,
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.model import EventLog
     from cvmlab.evidence.sources import RawFile
     from cvmlab.tokens.jws import Token
+    from cvmlab.tpm.attest import PcrSelection
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
 
@@ -61,13 +69,18 @@ def evidence_of(files: Sequence[RawFile], *, source: str, default_name: str) -> 
     reading = _Reading()
     described = {file.name: file for file in files}
     aliases = reading.describe(described.get("evidence.json"), described.keys())
-    for file in files:
-        reading.take(file, aliases.get(file.name, file.name))
+    arranged = arrange(files, aliases)
+    reading.files += arranged.containers
+    reading.problems += arranged.problems
+    for item in arranged.files:
+        reading.take(item.file, item.canonical, item.note)
+    reading.files.sort(key=lambda found: found.name)
     for alias in aliases:
         if alias not in described:
             reading.problem("evidence.json", "files", f"names {alias!r}, which is not there")
     if not any(
-        f.role not in ("other", "description", "verifier") and f.status != "ignored" for f in reading.files
+        f.role not in ("other", "description", "verifier", CONTAINER) and f.status != "ignored"
+        for f in reading.files
     ):
         names = ", ".join(repr(file.name) for file in files[:8]) or "nothing"
         raise EvidenceError(
@@ -149,8 +162,8 @@ class _Reading:
                 aliases[actual] = canonical
         return aliases
 
-    def take(self, file: RawFile, canonical: str) -> None:
-        """Read one file under the name that tells its role."""
+    def take(self, file: RawFile, canonical: str, note: str = "") -> None:
+        """Read one file under the name that tells its role; `note` says how that is known, or why not."""
         if file.data is None:
             role = role_of_name(canonical) or "other"
             self.files.append(EvidenceFile(file.name, file.size, "", role, "unreadable", file.note))
@@ -158,9 +171,11 @@ class _Reading:
                 self.problem(file.name, "file", file.note)
             return
         role = role_of(canonical, file.data)
-        entry = EvidenceFile(file.name, len(file.data), hashlib.sha256(file.data).hexdigest(), role, "read")
+        digest = hashlib.sha256(file.data).hexdigest()
+        entry = EvidenceFile(file.name, len(file.data), digest, role, "read", note)
         if role == "other":
-            entry = replace(entry, status="ignored", note="not a name of the evidence directory; never read")
+            why = note or "not a name of the evidence directory; never read"
+            entry = replace(entry, status="ignored", note=why)
         elif not file.data.strip(b" \r\n\t") and role != "other":
             entry = replace(entry, status="empty", note="the file is empty: it counts as absent")
         elif role in self._readers:
@@ -186,6 +201,8 @@ class _Reading:
         self.problems.extend(problem for problem in ima.problems if problem.fatal)
 
     def _userspace(self, name: str, canonical: str, data: bytes) -> None:
+        if self.userspace is not None:
+            raise ParseError(name, 0, "file", reason=f"{self.userspace.source} is such a log already")
         self.userspace = read_event_log(data, name=name)
         self.problems.extend(problem for problem in self.userspace.problems if problem.fatal)
 
@@ -246,8 +263,7 @@ class _Reading:
         held.reports += found.reports
         held.certificates += found.certificates
         held.collateral += found.collateral
-        for claim in found.reports:
-            self.keys.extend(paravisor_keys(claim, self.problems))
+        held.claims += found.claims[: MAX_REPORTS - len(held.claims)]
 
     def _token(self, name: str, canonical: str, data: bytes) -> None:
         if len(self.tokens) >= MAX_TOKENS:
@@ -255,6 +271,9 @@ class _Reading:
         self.tokens.append(read_token(data, source=name))
 
     def evidence(self, source: str, default_name: str) -> Evidence:
+        hardware = with_runtime_claims(self.hardware, self.problems)
+        for claim in hardware:
+            self.keys.extend(paravisor_keys(claim, self.problems))
         quotes = self._quotes()
         readings = self._readings(quotes)
         return Evidence(
@@ -268,7 +287,7 @@ class _Reading:
             userspace=self.userspace,
             keys=tuple(self.keys),
             certificates=(*self.certificates, *collapse(self.hardware.certificates)),
-            hardware=tuple(self.hardware.reports),
+            hardware=tuple(hardware),
             collateral=tuple(self.hardware.collateral),
             tokens=tuple(self.tokens),
             clock=self.clock,
@@ -292,19 +311,25 @@ class _Reading:
         from cvmlab.tpm.attest import parse_attest
 
         found: list[RegisterReading] = []
-        for name, data in self.registers:
-            selections = None
-            for quote in quotes:
-                try:
-                    selections = parse_attest(quote.message, source=quote.source).selections
-                    break
-                except CvmlabError:
-                    continue
+        selected: list[tuple[PcrSelection, ...] | None] = []
+        for quote in quotes:
             try:
-                reading = read_registers(data, source=name, selections=selections)
-            except ParseError as error:
-                self.problems.append(Problem.of(error))
-                self._mark(name, str(error))
+                selected.append(parse_attest(quote.message, source=quote.source).selections)
+            except CvmlabError:
+                continue
+        for name, data in self.registers:
+            reading = None
+            failure: ParseError | None = None
+            for selections in selected or [None]:
+                try:
+                    reading = read_registers(data, source=name, selections=selections)
+                    break
+                except ParseError as error:
+                    failure = failure or error
+            if reading is None:
+                if failure is not None:
+                    self.problems.append(Problem.of(failure))
+                    self._mark(name, str(failure))
                 continue
             found.append(reading)
             self.problems.extend(reading.problems)

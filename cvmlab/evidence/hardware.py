@@ -21,11 +21,11 @@ from cvmlab.evidence.certificates import is_certificate_text, read_certificates
 from cvmlab.evidence.model import CertificateClaim, CollateralClaim, HardwareClaim, KeyClaim
 from cvmlab.findings import Problem
 from cvmlab.tee.collateral import looks_like_collateral, parse_collateral
-from cvmlab.tee.hcl import HclReport, jwk_key, looks_like_hcl_report, parse_hcl_report
+from cvmlab.tee.hcl import HclReport, jwk_key, looks_like_hcl_report, parse_hcl_report, with_claims
 from cvmlab.tee.processor import role_of_certificate
 from cvmlab.tee.snp import SIZE as SNP_SIZE
-from cvmlab.tee.snp import VERSIONS, parse_snp_report
-from cvmlab.tee.tdx import REPORT_SIZE, TEE_TDX, parse_td_quote, parse_td_report
+from cvmlab.tee.snp import VERSIONS, SnpReport, parse_snp_report
+from cvmlab.tee.tdx import REPORT_SIZE, TEE_TDX, TdQuote, parse_td_quote, parse_td_report
 from cvmlab.tpm.strict import MAX_TEXT, load_json
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ Kind = Literal[
     "snp-report",
     "td-report",
     "td-quote",
+    "runtime-claims",
     "collateral",
     "certificates",
     "crl",
@@ -67,11 +68,13 @@ class HardwareFile:
         reports: Hardware reports.
         certificates: Certificates of processors and their authorities, role ``processor``.
         collateral: Signed statements about processors, and revocation lists.
+        claims: Source and bytes of a paravisor's runtime claims that came apart from their report.
     """
 
     reports: list[HardwareClaim] = field(default_factory=list)
     certificates: list[CertificateClaim] = field(default_factory=list)
     collateral: list[CollateralClaim] = field(default_factory=list)
+    claims: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 def recognise(data: bytes) -> Kind | None:
@@ -89,6 +92,8 @@ def recognise(data: bytes) -> Kind | None:
     if looks_like_collateral(data):
         return "collateral"
     if data[:16].lstrip().startswith(b"{") and len(data) <= MAX_TEXT:
+        if b'"HCLAkPub"' in data and b'"vm-configuration"' in data:
+            return "runtime-claims"
         keys = ('"vcekCert"', '"tcb_info"')
         return "bundle" if any(key.encode() in data for key in keys) else None
     if _CRL.search(data, 0, 65536 * 128) or _der_list(data):
@@ -161,6 +166,8 @@ def read_hardware(data: bytes, *, source: str) -> HardwareFile:
         found.reports.append(HardwareClaim(kind, source, quote, data))
         if quote.qe.certificates.strip(b"\0"):
             found.certificates += _certificates(quote.qe.certificates, source)
+    elif kind == "runtime-claims":
+        found.claims.append((source, data))
     elif kind == "collateral":
         parsed = parse_collateral(data, source=source)
         found.collateral.append(CollateralClaim(parsed.kind, source, parsed))
@@ -243,6 +250,47 @@ def _list_bytes(text: str, name: str, source: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as error:
         raise ParseError(source, 0, name, reason="neither PEM nor hex") from error
+
+
+def with_runtime_claims(found: HardwareFile, problems: list[Problem]) -> list[HardwareClaim]:
+    """Put runtime claims to the hardware report that binds them.
+
+    A report that binds no claims here gets them where it is the only one: that they do not belong together is
+    then judged, and not overlooked.
+
+    Args:
+        found: Reports and claims of one evidence.
+        problems: Gains what could not be put together.
+
+    Returns:
+        The reports, those with claims as ``hcl-report``.
+    """
+    reports = list(found.reports)
+    whole = {c.report.claims_raw for c in reports if isinstance(c.report, HclReport)}
+    for source, raw in found.claims:
+        bare = [c for c in reports if isinstance(c.report, SnpReport | TdQuote)]
+        digest = hashlib.sha256(raw).digest().ljust(64, b"\0")
+        binding = [c for c in bare if _report_data(c) == digest] or (bare if len(bare) == 1 else [])
+        if raw in whole:
+            continue
+        if not binding:
+            message = "runtime claims, and no hardware report here that could bind them"
+            problems.append(Problem(source, 0, "runtime_claims", message))
+            continue
+        claim = binding[0]
+        if isinstance(claim.report, SnpReport | TdQuote):
+            try:
+                report = with_claims(claim.report, claim.data, raw, source=source)
+            except ParseError as error:
+                problems.append(Problem.of(error))
+                continue
+            where = f"{claim.source} with {source}"
+            reports[reports.index(claim)] = HardwareClaim("hcl-report", where, report, claim.data)
+    return reports
+
+
+def _report_data(claim: HardwareClaim) -> bytes:
+    return claim.report.report_data
 
 
 def paravisor_keys(claim: HardwareClaim, problems: list[Problem]) -> list[KeyClaim]:

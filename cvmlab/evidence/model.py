@@ -32,14 +32,14 @@ class EvidenceFile:
     """One file of the evidence.
 
     Attributes:
-        name: File name; unescaped.
+        name: File name, with the place in it in brackets where it is a part of a file; unescaped.
         size: Bytes.
         sha256: Hex SHA-256 of the content; empty where it was not read.
         role: What it was taken for: ``event-log``, ``ima-list``, ``quote``, ``signature``, ``registers``,
-            ``key``, ``certificate``, ``clock``, ``verifier``, ``hardware``, ``token``, ``description``
-            or ``other``.
+            ``key``, ``certificate``, ``clock``, ``verifier``, ``hardware``, ``token``, ``description``,
+            ``container`` (another tool's file, whose parts have rows of their own) or ``other``.
         status: ``read``, ``empty``, ``unreadable`` or ``ignored``.
-        note: Why, where the status is not ``read``.
+        note: Why, where the status is not ``read``; else how the role is known, where not by name.
     """
 
     name: str

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError
 from cvmlab.evidence.directory import evidence_of
+from cvmlab.evidence.formats import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,9 @@ MAX_FILES: Final = 512
 
 MAX_FILE: Final = 64 << 20
 """Largest file read, in bytes."""
+
+MAX_SINGLE: Final = 32 << 20
+"""Largest file of another tool that is evidence by itself, in bytes."""
 
 MAX_TOTAL: Final = 256 << 20
 """Most bytes read from one directory or archive."""
@@ -71,18 +75,19 @@ class RawFile:
 
 
 def load_evidence(path: str | Path) -> Evidence:
-    """Read evidence from a directory, or from a zip or tar of one.
+    """Read evidence from a directory, from a zip or tar of one, or from one file of another tool.
 
     Args:
         path: What the analyst names. Only files directly in the directory count; an archive may hold
-            one folder around them.
+            one folder around them. A single file counts where it is another tool's evidence
+            (`cvmlab.evidence.formats`), told by content.
 
     Returns:
         The claims, with what could not be read as problems and what is missing as `Evidence.absent`.
 
     Raises:
-        EvidenceError: There is nothing at `path`, it is neither directory nor archive, or holds no file
-            that is known as evidence.
+        EvidenceError: There is nothing at `path`, it is neither directory nor archive nor evidence of a
+            tool, or holds no file that is known as evidence.
     """
     source = Path(path)
     try:
@@ -94,7 +99,7 @@ def load_evidence(path: str | Path) -> Evidence:
         if not files:
             raise EvidenceError(f"{source}: {_no_file(source)}")
     elif stat.S_ISREG(mode):
-        files = read_archive(source)
+        files = single_file(source) or read_archive(source)
     else:
         raise EvidenceError(f"{source}: neither a directory nor an archive")
     return evidence_of(files, source=str(source), default_name=_stem(source))
@@ -107,6 +112,18 @@ def _no_file(root: Path) -> str:
         return "the folder is empty"
     listed = ", ".join(map(repr, folders[:4])) + (", …" if len(folders) > 4 else "")
     return f"no file here, only folders: name the one that holds the evidence ({listed})"
+
+
+def single_file(source: Path) -> list[RawFile]:
+    """Return a file that is another tool's evidence; nothing where it is none, an archive for example."""
+    try:
+        if source.stat().st_size > MAX_SINGLE:
+            return []
+        with source.open("rb") as file:
+            data = file.read(MAX_SINGLE + 1)
+    except OSError as error:
+        raise EvidenceError(f"{source}: cannot be read: {error.strerror or error}") from error
+    return [RawFile(source.name, data, len(data))] if len(data) <= MAX_SINGLE and is_known(data) else []
 
 
 def _stem(source: Path) -> str:

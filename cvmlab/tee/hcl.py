@@ -19,7 +19,7 @@ from cvmlab.binary import Cursor
 from cvmlab.errors import ParseError
 from cvmlab.tee.snp import SIZE as SNP_SIZE
 from cvmlab.tee.snp import SnpReport, parse_snp_report
-from cvmlab.tee.tdx import REPORT_SIZE, TdReport, parse_td_report
+from cvmlab.tee.tdx import REPORT_SIZE, TdQuote, TdReport, parse_td_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +43,14 @@ class HclReport:
     """An HCL report.
 
     Attributes:
-        version: Header version, 1 or 2.
+        version: Header version, 1 or 2; 0 where there was no header.
         report_size: Bytes of the report, padding left out.
         request_type: 1 key release, 2 AK certificate, 3 wrapped key.
         status: 0 where the paravisor succeeded.
         report_type: ``VBS``, ``SNP``, ``TVM`` (no hardware report), ``TDX`` or ``CCA``.
         hash_name: Hash of the runtime claims, a name of `cvmlab.banks`.
-        hardware: The hardware report: an `SnpReport`, a `TdReport`, or None for types without one.
+        hardware: The hardware report: an `SnpReport`, a `TdReport`, a `TdQuote` where it came apart from its
+            claims (`with_claims`), or None for types without one.
         hardware_raw: Its bytes, exactly.
         claims_raw: The runtime claims, the exact bytes that are hashed.
         claims: The same as JSON; unknown keys are kept.
@@ -61,7 +62,7 @@ class HclReport:
     status: int
     report_type: str
     hash_name: str
-    hardware: SnpReport | TdReport | None
+    hardware: SnpReport | TdReport | TdQuote | None
     hardware_raw: bytes
     claims_raw: bytes
     claims: Mapping[str, object]
@@ -170,7 +171,37 @@ def parse_hcl_report(data: bytes, *, source: str) -> HclReport:
         hardware=hardware,
         hardware_raw=raw,
         claims_raw=claims_raw,
-        claims=_claims(claims_raw, source),
+        claims=_claims(claims_raw, source, _REQUEST_AT + REQUEST_HEADER),
+    )
+
+
+def with_claims(hardware: SnpReport | TdQuote, raw: bytes, claims_raw: bytes, *, source: str) -> HclReport:
+    """Put a hardware report and runtime claims together that came apart from the paravisor's header.
+
+    Attestation services and their clients pass on the two, and leave out the header, which nothing signs.
+
+    Args:
+        hardware: The report.
+        raw: Its bytes.
+        claims_raw: The claims, the exact bytes that are hashed.
+        source: Where the claims came from, for messages.
+
+    Raises:
+        ParseError: The claims are no JSON object, or too long.
+    """
+    if len(claims_raw) > MAX_CLAIMS:
+        raise ParseError(source, 0, "runtime_claims", MAX_CLAIMS, len(claims_raw), "more than the limit")
+    return HclReport(
+        version=0,
+        report_size=len(raw) + len(claims_raw),
+        request_type=0,
+        status=0,
+        report_type="SNP" if isinstance(hardware, SnpReport) else "TDX",
+        hash_name="sha256",
+        hardware=hardware,
+        hardware_raw=raw,
+        claims_raw=claims_raw,
+        claims=_claims(claims_raw, source, 0),
     )
 
 
@@ -187,8 +218,7 @@ def _hardware(report_type: str, area: bytes, source: str) -> tuple[SnpReport | T
     return None, b""
 
 
-def _claims(raw: bytes, source: str) -> Mapping[str, object]:
-    at = _REQUEST_AT + REQUEST_HEADER
+def _claims(raw: bytes, source: str, at: int) -> Mapping[str, object]:
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(items)

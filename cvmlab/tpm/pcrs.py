@@ -113,7 +113,7 @@ def read_registers(
     """
     if not data:
         raise ParseError(source, 0, "registers", reason="the file is empty")
-    if _looks_serialized(data):
+    if looks_serialized(data):
         return _read_serialized(data, source)
     if selections is not None and len(data) == sum(
         DIGEST_SIZE[item.bank] * len(item.registers) for item in selections
@@ -238,7 +238,8 @@ def _index(value: object) -> int | None:
     return None
 
 
-def _looks_serialized(data: bytes) -> bool:
+def looks_serialized(data: bytes) -> bool:
+    """Tell tpm2-tools' binary form by its counts, which fit its size."""
     size = len(data) - _DIGESTS_AT - 4
     if size < 0 or size % _DIGEST_BLOCK:
         return False

@@ -12,28 +12,28 @@ MAX_TEXT: Final = 1 << 20
 """Cap for a text file, in bytes: all banks of all registers are some 20 KB."""
 
 
-def decode_text(data: bytes, *, source: str) -> str:
+def decode_text(data: bytes, *, source: str, limit: int = MAX_TEXT) -> str:
     """Return the UTF-8 text of a small file, without a byte order mark.
 
     Raises:
-        ParseError: It is not UTF-8, or larger than `MAX_TEXT`.
+        ParseError: It is not UTF-8, or larger than `limit`.
     """
-    if len(data) > MAX_TEXT:
-        raise ParseError(source, 0, "text", MAX_TEXT, len(data), "more than the limit")
+    if len(data) > limit:
+        raise ParseError(source, 0, "text", limit, len(data), "more than the limit")
     try:
         return bytes(data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ParseError(source, error.start, "text", reason="not UTF-8") from error
 
 
-def load_json(data: bytes, *, source: str) -> object:
+def load_json(data: bytes, *, source: str, limit: int = MAX_TEXT) -> object:
     """Return the value of a small JSON file in which no object names a key twice.
 
     Raises:
         ParseError: It is not JSON (nor is ``NaN``), nests too deeply, repeats a key, or is larger than
-            `MAX_TEXT`.
+            `limit`.
     """
-    text = decode_text(data, source=source)
+    text = decode_text(data, source=source, limit=limit)
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(items)

@@ -68,7 +68,8 @@ def hardware_rows(result: HardwareResult) -> tuple[FieldRow, ...]:
             rows += _rows(check.claim.source, "runtime-claims", bound, _claims(report))
             hardware = report.hardware
             kind = "snp-report" if isinstance(hardware, SnpReport) else "td-report"
-            if isinstance(hardware, SnpReport | TdReport):
+            kind = "td-quote" if isinstance(hardware, TdQuote) else kind
+            if hardware is not None:
                 rows += _rows(check.claim.source, kind, worth, _fields(hardware))
         else:
             rows += _rows(check.claim.source, kind, worth, _fields(report))
@@ -94,7 +95,8 @@ def _fields(report: SnpReport | TdReport | TdQuote) -> Iterator[tuple[str, str, 
 
 
 def _hcl(report: HclReport) -> Iterator[tuple[str, str, str]]:
-    yield "version", str(report.version), "version of the header"
+    said = "version of the header" if report.version else "report and claims came without the header"
+    yield "version", str(report.version), said
     yield "report_type", report.report_type, "kind of hardware report inside"
     requests = {1: "key release", 2: "AK certificate", 3: "wrapped key"}
     yield "request_type", str(report.request_type), requests.get(report.request_type, "not known")

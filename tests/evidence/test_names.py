@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BOOT = Path(__file__).resolve().parents[2] / "sample_data" / "boots" / "baseline"
 LOG, MESSAGE = (BOOT / "eventlog.bin").read_bytes(), (BOOT / "quote.msg").read_bytes()
 CERTIFICATE = (BOOT / "ek_rsa.crt.der").read_bytes()
+ROOT = (BOOT.parent / "trust-root.pem").read_bytes()
 AUTHORITY = (BOOT / "ca-issuercert.pem").read_bytes()
 
 
@@ -78,11 +79,13 @@ def test_clock_is_read(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_name_that_is_none_of_them_is_never_read(tmp_path: Path, name: str) -> None:
     before = alone(tmp_path, "unrelated", b"x")
-    data = AUTHORITY if name.endswith(".pem") else MESSAGE
-    evidence = alone(tmp_path, name, data)
-    entry = next(f for f in evidence.files if f.name == name)
-    assert (entry.role, entry.status) == ("other", "ignored")
-    assert evidence.evidence_hash == before.evidence_hash
+    (tmp_path / "quote.msg").write_bytes(MESSAGE)
+    named = load_evidence(tmp_path)
+    for data in (b"a quote and its key\n", ROOT if name.endswith(".pem") else MESSAGE):
+        evidence = alone(tmp_path, name, data)
+        entry = next(f for f in evidence.files if f.name == name)
+        assert (entry.role, entry.status) == ("other", "ignored")
+        assert evidence.evidence_hash == named.evidence_hash != before.evidence_hash
 
 
 @pytest.mark.parametrize(

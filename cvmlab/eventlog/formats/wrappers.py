@@ -14,7 +14,9 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from cvmlab.errors import ParseError
 from cvmlab.eventlog.formats.hexdump import read_hexdump
+from cvmlab.eventlog.formats.protobuf import read_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,44 +234,12 @@ def _leaf_bytes(leaf: object) -> bytes | None:
 
 
 def _protobuf(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Length-delimited fields of a message, where all of it has the form of one (protobuf encoding)."""
-    at, fields = 0, []
-    while at < len(data):
-        tag, at = _varint(data, at)
-        if at < 0 or tag == 0:
-            return
-        kind = tag & 7
-        if kind == 0:
-            _, at = _varint(data, at)
-        elif kind == 2:
-            size, at = _varint(data, at)
-            if at < 0 or at + size > len(data):
-                return
-            fields.append((tag >> 3, data[at : at + size]))
-            at += size
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            return
-        if at < 0 or at > len(data) or len(fields) > 4096:
-            return
-    for number, body in fields:
-        if len(body) >= MIN_LOG and _SPEC_ID in body[:64]:
+    """Length-delimited fields of a message, where all of it has the form of one; those with a log first."""
+    try:
+        fields = read_message(data, source="")
+    except ParseError:
+        return
+    bodies = [(field.number, field.value) for field in fields if isinstance(field.value, bytes)]
+    for number, body in sorted(bodies, key=lambda item: _SPEC_ID not in item[1][:64]):
+        if len(body) >= MIN_LOG:
             yield f"field {number}", body
-    for number, body in fields:
-        if len(body) >= MIN_LOG and _SPEC_ID not in body[:64]:
-            yield f"field {number}", body
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a varint and the offset behind it; -1 where it does not end."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            return 0, -1
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
-    return 0, -1
