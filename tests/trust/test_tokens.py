@@ -13,7 +13,10 @@ from edits import BOOTS
 import cvmlab
 from cvmlab.errors import EvidenceError
 from cvmlab.evidence import load_evidence
+from cvmlab.findings import Link
+from cvmlab.tokens import judge_token, parse_jwks, read_token
 from cvmlab.tpm.public import parse_public
+from cvmlab.trust.tokens import TokenResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,3 +206,39 @@ def test_a_set_of_keys_that_is_none_is_refused(folder: Path, content: bytes) -> 
 def test_the_keys_are_part_of_what_was_known(folder: Path) -> None:
     given = cvmlab.load_context(folder, jwks=[folder.parent / "certs.json"])
     assert given.context_hash != cvmlab.load_context(folder).context_hash
+
+
+REPORT_HOLDS = Link("hardware-report", "holds", "the processor signed it")
+
+
+@pytest.mark.parametrize("case", ["expired", "unchecked"])
+def test_the_processors_own_word_stays_where_a_token_only_does_not_count(case: str) -> None:
+    data = make.token(machine(exp=1) if case == "expired" else machine())
+    keys = parse_jwks(make.jwks(), source="certs.json") if case == "expired" else None
+    report = judge_token(read_token(data, source="token.jwt"), keys, at=make.AT)
+    link, findings = TokenResult((report,)).hardware_link(REPORT_HOLDS)
+    assert link.status == "holds"
+    assert "token.jwt" in link.why
+    assert findings
+    assert all(finding.detail["severity"] == "info" for finding in findings)
+
+
+def test_a_forged_token_breaks_what_the_processor_signed() -> None:
+    forged = read_token(make.token(machine(), key=make.private_key("rsa-ak")), source="token.jwt")
+    report = judge_token(forged, parse_jwks(make.jwks(), source="certs.json"), at=make.AT)
+    link, findings = TokenResult((report,)).hardware_link(REPORT_HOLDS)
+    assert link.status == "broken"
+    assert [finding.code for finding in findings] == ["token-signature-invalid"]
+
+
+@pytest.mark.parametrize("status_before", ["holds", "not-applicable", "not-checked", "broken"])
+def test_no_token_makes_a_link_hold(status_before: str) -> None:
+    report = judge_token(
+        read_token(make.token(machine()), source="t"), parse_jwks(make.jwks(), source="k"), at=make.AT
+    )
+    assert report.vouched
+    for name in ("hardware-report", "policy"):
+        link = Link(name, status_before, "why")  # type: ignore[arg-type]
+        result = TokenResult((report,))
+        after = result.hardware_link(link)[0] if name == "hardware-report" else result.policy_link(link)
+        assert after.status == status_before
