@@ -56,6 +56,11 @@ class Match:
     signers: tuple[Signer, ...] = ()
 
     @property
+    def signed(self) -> str:
+        """Who signed the image, or what is wrong with its signature; empty where there is none."""
+        return _signed(self.signers).removeprefix(", signed by ").removeprefix(", with ")
+
+    @property
     def short(self) -> str:
         """What a sentence calls it: the program, or the file, and who signed it."""
         name = self.path.rsplit("/", 1)[-1]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.view import Cell, Document, Note, Table
+from cvmlab.view import Cell, Document, KeyValues, Note, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cvmlab.artifacts import Match
     from cvmlab.uefi.authenticode import Signer
-    from cvmlab.view import Value
+    from cvmlab.view import Block, Value
 
 SCHEMA: Final = "cvmlab.whatis/1"
+MAX_SHOWN: Final = 8
+"""Most files shown for one digest."""
 Asked = tuple[str, bytes]
 """Label (the digest itself, or an event of a log) and digest."""
 
@@ -63,17 +65,40 @@ def _signer(signer: Signer) -> dict[str, object]:
 
 
 def whatis_document(asked: Sequence[Asked], found: Mapping[bytes, Sequence[Match]]) -> Document:
-    """Return what was found, one row a match, digests without one last."""
-    rows: list[tuple[Value, ...]] = []
-    for label, value in sorted(asked, key=lambda item: item[1] not in found):
-        matches = found.get(value, ())
-        shown = Cell(value.hex(), kind="digest")
-        if not matches:
-            rows.append((Cell(label), shown, None, Cell("not found", kind="muted")))
-        rows += [
-            (Cell(label), shown, f"{match.form}, {match.bank}", Cell(match.meaning)) for match in matches
-        ]
-    known = sum(value in found for _, value in asked)
-    note = Note("good" if known == len(asked) else "warning", f"{known} of {len(asked)} digests are known.")
-    table = Table(("asked", "digest", "as", "is"), tuple(rows), caption="Digests")
-    return Document("What these digests are", (note, table))
+    """Return what was found, one card a digest, and then the digests that were not."""
+    labels: dict[bytes, list[str]] = {}
+    for label, value in asked:
+        labels.setdefault(value, []).append(label)
+    known = sum(value in found for value in labels)
+    note = Note("good" if known == len(labels) else "warning", f"{known} of {len(labels)} digests are known.")
+    blocks: list[Block] = [note]
+    for value, names in labels.items():
+        if value in found:
+            blocks.append(KeyValues(_facts(value, names, found[value])))
+    unknown = tuple(
+        (Cell(", ".join(names)), Cell(value.hex(), kind="digest"))
+        for value, names in labels.items()
+        if value not in found
+    )
+    if unknown:
+        blocks.append(Table(("asked", "digest"), unknown, caption="Not found"))
+    return Document("What these digests are", tuple(blocks))
+
+
+def _facts(value: bytes, names: Sequence[str], matches: Sequence[Match]) -> tuple[tuple[str, Value], ...]:
+    facts: list[tuple[str, Value]] = [("Digest", Cell(value.hex(), kind="digest"))]
+    if names != [value.hex()]:
+        facts.append(("Asked", Cell(", ".join(names))))
+    for match in matches[:MAX_SHOWN]:
+        if not match.path:
+            facts.append(("Is", Cell(match.meaning)))
+            continue
+        where = f"{match.path} of {match.package}" if match.package else match.path
+        facts.append(("Is", Cell(f"{match.form} ({match.bank}) of {where}")))
+        if match.product:
+            facts.append(("Program", Cell(match.product)))
+        if match.signed:
+            facts.append(("Signed by", Cell(match.signed)))
+    if len(matches) > MAX_SHOWN:
+        facts.append(("and", f"{len(matches) - MAX_SHOWN} more"))
+    return tuple(facts)
