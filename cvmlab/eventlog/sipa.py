@@ -243,6 +243,25 @@ def _sbcp(payload: bytes) -> dict[str, object]:
     }
 
 
+def _si_policy_signer(payload: bytes) -> dict[str, object]:
+    """Read the counts; how the names behind them are parted is not published, so they stay as they are."""
+    cursor = Cursor(payload, source="SIPAEVENT_SI_POLICY_SIGNER_PAYLOAD")
+    return {
+        "root": cursor.u32("RootID"),
+        "certificates_size": cursor.u32("CertificatesLength"),
+        "certificates": cursor.u16("CertificatesCount"),
+        "policy_name_size": cursor.u16("PolicyNameLength"),
+        "usages_size": cursor.u16("EKUsLength"),
+        "usages": cursor.u16("EKUsCount"),
+        "data": cursor.rest().hex(),
+    }
+
+
+def _checksum(payload: bytes) -> dict[str, object]:
+    cursor = Cursor(payload, source="SIPAEVENT_REFS_ROLLBACK_PROTECTION_USER_PAYLOAD_HASH_DATA")
+    return {"type": cursor.u16("ChecksumType"), "checksum": cursor.rest().hex()}
+
+
 def _ksr_signature(payload: bytes) -> dict[str, object]:
     cursor = Cursor(payload, source="SIPAEVENT_KSR_SIGNATURE_PAYLOAD")
     algorithm = cursor.u32("SignAlgID")
@@ -258,6 +277,8 @@ _FORMS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "si-policy": _si_policy,
     "idk": _idk,
     "sbcp": _sbcp,
+    "si-policy-signer": _si_policy_signer,
+    "checksum": _checksum,
     "ksr-signature": _ksr_signature,
 }
 
