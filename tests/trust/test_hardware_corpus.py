@@ -105,6 +105,30 @@ def test_real_evidence_without_amd_s_chain_names_the_missing_issuer(
     assert "hardware-chain-untrusted" in {finding.code for finding in result.findings}
 
 
+def test_quote_of_another_key_than_the_bound_one_breaks_the_quote_alone(corpus: Path, tmp_path: Path) -> None:
+    folder = f"{TRUSTEE}test_data/az-snp-vtpm/"
+    names = {"hcl_report.bin": "hcl-report.bin", "vcek.pem": "vcek.pem", "quote.msg": "tpm-quote.msg",
+             "quote.sig": "tpm-quote.sig"}  # fmt: skip
+    result = judge(
+        tmp_path, {name: (AZURE / folder / file).read_bytes() for name, file in names.items()}, **THEN
+    )
+    assert statuses(result) == ("holds", "holds", "holds")
+    assert codes(result) == {"quote-signature-invalid"}
+
+
+def test_quote_made_without_a_nonce_is_said(tmp_path: Path) -> None:
+    from quoting import Machine
+
+    machine = Machine()
+    machine.quote(nonce=b"")
+    folder = machine.write(tmp_path / "machine")
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "nonce.hex"}
+    result = judge(tmp_path, files)
+    assert "made without a nonce" in result.link("nonce").why
+    assert {f.code for f in result.findings if f.link == "nonce"} == {"nonce-missing"}
+    assert codes(judge(tmp_path, files, nonce=b"x" * 20), "nonce") == {"nonce-mismatch"}
+
+
 def _report(name: str) -> bytes:
     return (AZURE / name).read_bytes()
 
