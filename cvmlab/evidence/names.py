@@ -11,6 +11,7 @@ from cvmlab.tokens.jws import looks_like_token
 _EXACT: Final[dict[str, str]] = {
     "eventlog.bin": "event-log",
     "binary_bios_measurements": "event-log",
+    "ccel.bin": "event-log",
     "pcrs.yaml": "registers",
     "pcrs.json": "registers",
     "pcrs.bin": "registers",
@@ -64,10 +65,10 @@ def role_of(name: str, data: bytes) -> str:
     """
     if role := role_of_name(name):
         return role
-    # the first event's data start at 32: pcrIndex 0, EV_NO_ACTION, 20 zero bytes, size
+    # the first event: pcrIndex 0 (1 in logs of CC registers), EV_NO_ACTION, 20 zero bytes, size; data at 32
     if (
         len(data) > 48
-        and data[0:4] == b"\0\0\0\0"
+        and data[0:4] in (b"\0\0\0\0", b"\x01\0\0\0")
         and data[4:8] == b"\x03\0\0\0"
         and _SPEC_ID.match(data, 32)
     ):

@@ -79,8 +79,14 @@ class Assessment:
 
 
 def first_log(evidence: Evidence) -> EventLog | None:
-    """Return the first boot event log with events, or the first one, or None."""
-    return next((log for log in evidence.logs if log.events), evidence.logs[0] if evidence.logs else None)
+    """Return the first boot event log with events, or the first one, or None.
+
+    Where a TD quote is all that is signed, a log of CC registers comes before one of a TPM.
+    """
+    logs = [log for log in evidence.logs if log.events] or list(evidence.logs)
+    if not evidence.quotes and any(claim.kind == "td-quote" for claim in evidence.hardware):
+        logs.sort(key=lambda log: log.set != "cc")
+    return logs[0] if logs else None
 
 
 def assess(evidence: Evidence, context: VerifierContext) -> Assessment:

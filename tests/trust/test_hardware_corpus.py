@@ -215,6 +215,11 @@ def test_log_of_a_td_replays_to_the_registers_of_its_quote(corpus: Path, tmp_pat
         ("cc", index) for index in range(1, 5)
     }
     assert "proven" in set(result.event_trust.values())
+    tpm = (
+        Path(__file__).resolve().parents[2] / "sample_data" / "boots" / "baseline" / "eventlog.bin"
+    ).read_bytes()
+    both = {"eventlog.bin": tpm, "ccel.bin": files["eventlog.bin"], "q": files["q"]}
+    assert judge(tmp_path, both, nonce=nonce, **THEN).link("log-replay").status == "holds"
     damaged = bytearray(files["eventlog.bin"])
     at = damaged.index(b"grub", 4096)
     damaged[at - 200] ^= 1
