@@ -213,3 +213,47 @@ def test_never_crashes(kind: bytes, sizes: tuple[int, int, int], data: bytes) ->
             assert entry.revocation_time is None or isinstance(entry.revocation_time, str)
     with contextlib.suppress(CvmlabError):
         parse_signature_data(Cursor(data))
+
+
+# UEFI 2.11, section 32.4.1: GUID and size of SignatureData of every type where the size is fixed
+TYPES = {
+    "SHA1": ("826ca512-cf10-4ac9-b187-be01496631bd", 20),
+    "SHA224": ("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd", 28),
+    "SHA256": ("c1c41626-504c-4092-aca9-41f936934328", 32),
+    "SHA384": ("ff3e5307-9fd0-48c9-85f1-8ad56c701e01", 48),
+    "SHA512": ("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a", 64),
+    "SM3": ("57347f87-7a9b-403a-b93c-dc4afb7a0ebc", 32),
+    "RSA2048": ("3c5766e8-269c-4e34-aa14-ed776e85b3b6", 256),
+    "RSA2048_SHA1": ("67f8444f-8743-48f1-a328-1eaab8736080", 256),
+    "RSA2048_SHA256": ("e2b36190-879b-4a3d-ad8d-f2e7bba32784", 256),
+    "X509_SHA256": ("3bd2a492-96c0-4079-b420-fcf98ef103ed", 48),
+    "X509_SHA384": ("7076876e-80c2-4ee6-aad2-28b349a6865b", 64),
+    "X509_SHA512": ("446dbf63-2502-4cda-bcfa-2465d2b0fe9d", 80),
+    "X509_SM3": ("60d807e5-10b4-49a9-9331-e40437888d37", 48),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_of_fixed_size_is_read_and_other_sizes_are_refused(name: str) -> None:
+    text, size = TYPES[name]
+    kind = uuid.UUID(text).bytes_le
+    (found,) = parse_signature_lists(Cursor(siglist(kind, bytes(range(size % 256)).ljust(size, b"\1"))))
+    assert found.type_name == name
+    assert len(found.signatures[0].data) == size
+    assert (found.signatures[0].revocation_time is not None) == name.startswith("X509_")
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(ParseError, match="SignatureSize"):
+            parse_signature_lists(Cursor(siglist(kind, bytes(wrong))))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a5c059a1-94e4-4aa7-87b5-ab155c2bf072", "X509"),
+        ("4aafd29d-68df-49ee-8aa9-347d375665a7", "TYPE_PKCS7"),
+        ("452e8ced-dfff-4b8c-ae01-5118862e682c", "EXTERNAL_MANAGEMENT"),
+    ],
+)
+def test_types_of_any_size_are_named(text: str, name: str) -> None:
+    (found,) = parse_signature_lists(Cursor(siglist(uuid.UUID(text).bytes_le, b"any")))
+    assert found.type_name == name
