@@ -349,3 +349,34 @@ def test_token_shows_hostile_text_as_text(token_files: tuple[Path, Path]) -> Non
     token_files[0].write_bytes(token_maker.token(claims))
     _, out, _ = run("token", token_files[0])
     assert not re.search("[\x00-\x08\x0e-\x1f\u202e]", out)
+
+
+def test_collateral_is_fetched_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = ROOT / "sample_data" / "azure" / "good"
+    for name in ("hcl_report.bin", "quote.msg", "quote.sig", "pcrs.yaml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    cache = str(tmp_path / "cache")
+    code, out, _ = run("investigate", tmp_path, "--json", XDG_CACHE_HOME=cache)
+    assert (code, Path(cache).exists()) == (1, False)
+    service = "amd-kds=http://127.0.0.1:9"
+    code, out, _ = run(
+        "investigate", tmp_path, "--fetch-collateral", "--service", service, XDG_CACHE_HOME=cache
+    )
+    assert code == 1
+    assert "http://127.0.0.1:9/vcek/v1/Milan/cert_chain" in out
+    assert Path(cache).is_dir()
+    code, _, error = run("investigate", tmp_path, "--service", "amd-kds=file:///etc/passwd")
+    assert code == 2
+    assert "no http or https URL" in error
+
+
+def test_collateral_of_the_verifier_completes_a_chain(tmp_path: Path) -> None:
+    folder = ROOT / "sample_data" / "azure" / "good"
+    for name in ("hcl_report.bin", "quote.msg", "quote.sig", "pcrs.yaml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    roots = ROOT / "sample_data" / "azure" / "roots"
+    _, out, _ = run(
+        "investigate", tmp_path, "--trust-root", roots, "--collateral", folder / "vcek.pem", "--json"
+    )
+    chain = {link["link"]: link["status"] for link in json.loads(out)["chain"]}
+    assert [chain[name] for name in ("hardware-root", "hardware-report", "key-binding")] == ["holds"] * 3
