@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Programs that tests start or compare with: TPM tools and simulator, OpenSSL, a browser.
-SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium sbsigntool mtools dosfstools \
-  libtss2-dev pkg-config gcc python3-dev
-SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium sbsign sbverify mcopy mkfs.vfat
+SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium sbsigntool ima-evm-utils mtools dosfstools \
+  libtss2-dev libefivar1 pkg-config gcc python3-dev
+SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium sbsign sbverify evmctl mcopy mkfs.vfat
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint format system clean baseline bench docs matrix
@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/.demo
 	$(BIN)/cvmlab demo
 
-test: system $(VENV)/.dev
+test: system $(VENV)/.dev $(VENV)/.peers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,6 +33,7 @@ format: $(VENV)/.dev
 system:
 	@missing=; for c in $(SYSTEM_COMMANDS); do command -v $$c >/dev/null 2>&1 || missing="$$missing $$c"; done; \
 	[ -f /usr/include/tss2/tss2_esys.h ] || missing="$$missing libtss2"; \
+	ls /usr/lib/*/libefivar.so.1 >/dev/null 2>&1 || missing="$$missing libefivar"; \
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing system packages for:$$missing"; \
@@ -53,6 +54,11 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+# Keylime and systemd-pcrlock, which tests hand our exports to; neither is a dependency.
+$(VENV)/.peers: tests/helpers/install-peers | $(VENV)/bin/python
+	tests/helpers/install-peers $(abspath $(VENV))/peers $(PYTHON)
 	@touch $@
 
 clean:

@@ -275,7 +275,7 @@ def _register(
     states = [s for s in boot.replay.states if s.set == pinned.set and s.register == number]
     quoted = {state.bank: state for state in states if state.quoted is not None}
     # a register that the good boots never extended must not be extended in any bank
-    in_baseline = pinned.banks or set(quoted)
+    in_baseline = pinned.whole_banks or set(quoted)
     banks = tuple(sorted(in_baseline & quoted.keys()))
     values = {bank: allowed_values(pinned, bank) for bank in (banks or tuple(sorted(in_baseline)))}
 
@@ -302,13 +302,16 @@ def _register(
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
         worth: Trust = "proven" if boot.believed else "unproven"
         rows = [*_start(pinned, log, worth), *_rows(baseline, pinned, events, banks, machine, worth)]
+        if not rows and not pinned.complete:
+            why = f"the baseline names {len(pinned.slots)} of its {len(events)} events, and all are there"
+            return result("not-checked", why), []
         if rows:
             return result(
                 "differs",
                 f"{len(rows)} {'event differs' if len(rows) == 1 else 'events differ'} from the baseline",
             ), rows
         return result("matches", "every event is one that the baseline allows"), []
-    if all(quoted[bank].quoted in values[bank] for bank in banks):
+    if pinned.complete and all(quoted[bank].quoted in values[bank] for bank in banks):
         return result("matches", "the quoted value is one that the baseline allows"), []
     if any(quoted[bank].status == "not-replayed" for bank in banks):
         rows = _rows(baseline, pinned, events, banks, machine, "unproven")
@@ -320,7 +323,7 @@ def _register(
 
 def _start(pinned: RegisterBaseline, log: EventLog, trust: Trust) -> list[DiffRow]:
     """What register 0 started from, where the baseline has it otherwise: equal events, another value."""
-    if REGISTERS[pinned.set][pinned.register].changed_by != LOCALITY:
+    if REGISTERS[pinned.set][pinned.register].changed_by != LOCALITY or not pinned.complete:
         return []
     here, event = start_of_register_0(log)
     if here == pinned.locality:
@@ -361,7 +364,7 @@ def _rows(
         *(("relabelled", i, j) for i, j in pairing.exact if slots[i].type not in ("", events[j].type_name)),
         *(("changed", i, j) for i, j in pairing.changed),
         *(("moved", i, j) for i, j in pairing.moved),
-        *(("added", -1, j) for j in pairing.added),
+        *(("added", -1, j) for j in pairing.added if pinned.complete),
     ]
     rows = [
         _row(baseline, pinned, change, i, events[j], events[j].index, trust, banks) for change, i, j in found

@@ -83,6 +83,8 @@ class RegisterBaseline:
         locality: Startup locality of the boots, for PCR 0 (0 where none was logged).
         values: Final values allowed beside what the slots allow, each in one or more banks. A register with
             values and no slots is pinned by value alone: nothing says which event differs.
+        complete: False where the slots are only some of the events: a reference of another tool named
+            single events. Such a register can differ and never match: its other events are not known.
     """
 
     set: str
@@ -90,6 +92,7 @@ class RegisterBaseline:
     slots: tuple[Slot, ...]
     locality: int = 0
     values: tuple[Alternative, ...] = ()
+    complete: bool = True
 
     @property
     def by_value(self) -> bool:
@@ -104,6 +107,19 @@ class RegisterBaseline:
             for alternative in (*self.values, *(a for slot in self.slots for a in slot.alternatives))
             for bank in alternative.digests
         )
+
+    @property
+    def whole_banks(self) -> frozenset[str]:
+        """Banks in which every alternative has a digest; all banks where there is no such.
+
+        Boots quoted in different banks leave alternatives that lack one: that bank cannot decide.
+        """
+        found = self.banks
+        for slot in self.slots:
+            if slot.slot_class != "ignored":
+                for alternative in slot.alternatives:
+                    found = found & alternative.digests.keys()
+        return found or self.banks
 
     @property
     def pins(self) -> int:

@@ -27,7 +27,7 @@ def document(baseline: Baseline) -> dict[str, object]:
     """Return the document as JSON values, signatures last."""
     value = _common(baseline)
     more = _version_2(baseline)
-    if more or any(register.values for register in baseline.every_register()):
+    if more or any(r.values or not r.complete for r in baseline.every_register()):
         value = {**value, "schema": SCHEMA_2, **more}
     return value
 
@@ -139,6 +139,8 @@ def _register(register: RegisterBaseline) -> dict[str, object]:
     }
     if register.values:
         found["values"] = _alternatives(register.values)
+    if not register.complete:
+        found["complete"] = False
     return found
 
 

@@ -237,7 +237,10 @@ class _Reader:
         locality = self.number(item.get("locality", 0), f"{place}.locality")
         if locality > 255:
             raise self.error(f"{place}.locality", "need at most 255")
-        return RegisterBaseline(set_, index, slots, locality, values)
+        complete = item.get("complete", True)
+        if not isinstance(complete, bool):
+            raise self.error(f"{place}.complete", "need true or false")
+        return RegisterBaseline(set_, index, slots, locality, values, complete)
 
     def slot(self, value: object, place: str) -> Slot:
         item = self.mapping(value, place)

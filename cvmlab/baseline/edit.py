@@ -199,7 +199,7 @@ def accept_rows(
     for pinned in comparison.baseline.registers:
         wanted = [row for row in rows if (row.set, row.register) == (pinned.set, pinned.register)]
         own = banks.get(pinned.register, frozenset())
-        own = own & pinned.banks if pinned.banks else own
+        own = own & pinned.whole_banks if pinned.banks else own
         if boot.log is None or boot.log.set != pinned.set or not own or pinned.by_value:
             continue
         events = [e for e in register_events(boot.log, pinned.register) if own & e.digests.keys()]

@@ -159,7 +159,7 @@ def _register(a: RegisterBaseline, b: RegisterBaseline, sources: Sequence[Source
         return _joint(joined, {one.slot_class, other.slot_class}, machines)
 
     slots = merge_slots(a.slots, b.slots, unpaired=_optional, paired=both)
-    return replace(a, slots=tuple(slots), values=listed)
+    return replace(a, slots=tuple(slots), values=listed, complete=a.complete or b.complete)
 
 
 class _Value:
@@ -220,7 +220,7 @@ def _policy(a: Baseline, b: Baseline) -> Policy:
     }
     return Policy(
         secure_boot=secure.pop() if len(secure) == 1 else None,
-        debugging=one.debugging or two.debugging,
+        debugging=one.debugging and two.debugging,
         required_registers=tuple(sorted(set.union(*registers))) if registers else None,
         required_bank=min(banks, key=_strength) if banks else "",
         authorities=tuple(sorted(set.union(*authorities))) if authorities else None,

@@ -51,6 +51,7 @@ def migrate(document: Mapping[str, object], *, source: str = "the baseline") -> 
     registers = document.get("registers")
     if schema == SCHEMA and isinstance(registers, list):
         for index, register in enumerate(registers):
-            if isinstance(register, dict) and "values" in register:
-                raise BaselineError(f"{source}: registers[{index}]: {schema} has no 'values'")
+            for key in ("values", "complete"):
+                if isinstance(register, dict) and key in register:
+                    raise BaselineError(f"{source}: registers[{index}]: {schema} has no {key!r}")
     return {"history": [], "data": {}, **_ADDED_2, **document, "schema": SCHEMA_2}

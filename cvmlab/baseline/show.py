@@ -194,7 +194,8 @@ def _register(register: RegisterBaseline) -> Block:
         )
         for number, slot in enumerate(register.slots[:SHOWN_ROWS])
     )
-    name = f"Register {register.register}: {len(register.slots)} slots"
+    some = "" if register.complete else ", only some of its events: it never matches"
+    name = f"Register {register.register}: {len(register.slots)} slots{some}"
     if register.values:
         values = tuple(
             (bank, Cell(digest.hex(), kind="digest"), value.summary)

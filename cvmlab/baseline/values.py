@@ -26,7 +26,7 @@ def allowed_values(pinned: RegisterBaseline, bank: str) -> tuple[bytes, ...]:
 
 
 def _unfolded(pinned: RegisterBaseline, bank: str) -> tuple[bytes, ...]:
-    if not available(bank):
+    if not available(bank) or not pinned.complete:
         return ()
     rule = REGISTERS[pinned.set][pinned.register]
     size = DIGEST_SIZE[bank]

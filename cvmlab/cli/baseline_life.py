@@ -194,3 +194,66 @@ def baseline_migrate(baseline: B, output: Output = None) -> None:
 
     known = load_baseline(baseline)
     _finish(known, known, output or baseline)
+
+
+@baseline_app.command(
+    "export", epilog="Example: cvmlab baseline export good.json --format pcrlock -o pcrlock.d"
+)
+def baseline_export(
+    baseline: B,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="Format of another tool; see list.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="F", help="File or folder to write.")],
+    require_signed: Signed = None,
+) -> None:
+    """Write a baseline in another tool's format, and say what it loses.
+
+    Formats: pcrlock, keylime-mb, keylime-ima, keylime-tpm, golden, pcrread, compute-pcrs, maa, go-tpm-tools,
+    corim.
+    """
+    from cvmlab.baseline import load_baseline
+    from cvmlab.baseline.exchange import export_baseline, write_files
+
+    exported = export_baseline(load_baseline(baseline, require_signed=require_signed or ()), form)
+    written = write_files(exported, output)
+    typer.echo(f"{output}: {len(written)} {'file' if len(written) == 1 else 'files'} written")
+    _say_losses(exported.losses)
+
+
+@baseline_app.command(
+    "import", epilog="Example: cvmlab baseline import pcrs.yaml --format golden -o golden.json"
+)
+def baseline_import(
+    source: Annotated[Path, typer.Argument(metavar="F", help="File or folder of another tool.")],
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="Its format; see list.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="B", help="Baseline to write.")],
+    who: Who = None,
+) -> None:
+    """Make a baseline of another tool's file, and say what is lost.
+
+    Formats: pcrlock, keylime-mb, keylime-ima, keylime-tpm, golden, pcrread, compute-pcrs, maa, go-tpm-tools,
+    corim, tcg-rim.
+    """
+    from cvmlab.baseline import save_baseline
+    from cvmlab.baseline.edit import record
+    from cvmlab.baseline.exchange import import_baseline
+    from cvmlab.baseline.show import NOTHING_PINNED
+    from cvmlab.cli.common import complain
+
+    found = import_baseline(source, form, name=output.stem)
+    made = record(found.baseline, f"imported from {form}: {source.name}", who=who)
+    save_baseline(made, output)
+    typer.echo(f"{output}: pins {made.pins} slots and values in {len(made.registers)} registers")
+    _say_losses(found.losses)
+    if not made.pins:
+        complain(f"{output}: {NOTHING_PINNED}")
+
+
+def _say_losses(losses: tuple[str, ...]) -> None:
+    from cvmlab.view import visible
+
+    if losses:
+        typer.echo("Not carried over:")
+    for loss in losses:
+        typer.echo(f"  - {visible(loss)}")
