@@ -139,14 +139,16 @@ def test_variables_of_the_packaged_store_are_those_of_a_real_boot(
 
 def test_person_reads_from_which_program_to_which(packages: dict[str, tuple[Path, str]]) -> None:
     """The boot loader was replaced by another that the same package has."""
-    if not _of_this_boot(packages, "grub"):
-        pytest.skip("the archive replaced the GRUB of this boot; the wording is tested with images made here")
     result = cvmlab.investigate(
         BOOTS / "boot_loader_changed",
         baseline=cvmlab.sample_baseline(),
         trust_roots=cvmlab.sample_trust_root(),
         files=[packages["grub"][0]],
     )
+    if not _of_this_boot(packages, "grub"):
+        # another version is not taken for the one that ran; the wording is held to images made in test_forms
+        assert result.summary.endswith("a boot loader changed.")
+        return
     version = PARTS["grub"]["version"].removeprefix("1+").replace("+", "-", 1)
     assert "a boot loader changed, from grub2" in result.summary
     assert f"to grub2 {version} of Debian (gcdx64.efi.signed), signed by Debian Secure Boot" in result.summary
