@@ -22,6 +22,7 @@ from cvmlab.evidence.model import CertificateClaim, CollateralClaim, HardwareCla
 from cvmlab.findings import Problem
 from cvmlab.tee.collateral import looks_like_collateral, parse_collateral
 from cvmlab.tee.hcl import HclReport, jwk_key, looks_like_hcl_report, parse_hcl_report, with_claims
+from cvmlab.tee.nitro import looks_like_nitro_document, parse_nitro_document
 from cvmlab.tee.processor import role_of_certificate
 from cvmlab.tee.snp import SIZE as SNP_SIZE
 from cvmlab.tee.snp import VERSIONS, SnpReport, parse_snp_report
@@ -37,6 +38,7 @@ Kind = Literal[
     "td-report",
     "td-quote",
     "runtime-claims",
+    "nitro-document",
     "collateral",
     "certificates",
     "crl",
@@ -81,6 +83,8 @@ def recognise(data: bytes) -> Kind | None:
     """Tell what a file holds by its content; None where it is nothing of a processor's."""
     if looks_like_hcl_report(data):
         return "hcl-report"
+    if looks_like_nitro_document(data):
+        return "nitro-document"
     if data[:8] in _TD_QUOTE:
         return "td-quote"
     if len(data) >= SNP_SIZE and _snp_report(_without_response(data)):
@@ -166,6 +170,11 @@ def read_hardware(data: bytes, *, source: str) -> HardwareFile:
         found.reports.append(HardwareClaim(kind, source, quote, data))
         if quote.qe.certificates.strip(b"\0"):
             found.certificates += _certificates(quote.qe.certificates, source)
+    elif kind == "nitro-document":
+        document = parse_nitro_document(data, source=source)
+        found.reports.append(HardwareClaim(kind, source, document, data))
+        for authority in document.authorities:
+            found.certificates += _certificates(authority, source)
     elif kind == "runtime-claims":
         found.claims.append((source, data))
     elif kind == "collateral":
@@ -268,29 +277,25 @@ def with_runtime_claims(found: HardwareFile, problems: list[Problem]) -> list[Ha
     reports = list(found.reports)
     whole = {c.report.claims_raw for c in reports if isinstance(c.report, HclReport)}
     for source, raw in found.claims:
-        bare = [c for c in reports if isinstance(c.report, SnpReport | TdQuote)]
         digest = hashlib.sha256(raw).digest().ljust(64, b"\0")
-        binding = [c for c in bare if _report_data(c) == digest] or (bare if len(bare) == 1 else [])
+        bare = [(c, c.report) for c in reports if isinstance(c.report, SnpReport | TdQuote)]
+        binding = [pair for pair in bare if pair[1].report_data == digest]
+        binding = binding or (bare if len(bare) == 1 else [])
         if raw in whole:
             continue
         if not binding:
             message = "runtime claims, and no hardware report here that could bind them"
             problems.append(Problem(source, 0, "runtime_claims", message))
             continue
-        claim = binding[0]
-        if isinstance(claim.report, SnpReport | TdQuote):
-            try:
-                report = with_claims(claim.report, claim.data, raw, source=source)
-            except ParseError as error:
-                problems.append(Problem.of(error))
-                continue
-            where = f"{claim.source} with {source}"
-            reports[reports.index(claim)] = HardwareClaim("hcl-report", where, report, claim.data)
+        claim, bound = binding[0]
+        try:
+            report = with_claims(bound, claim.data, raw, source=source)
+        except ParseError as error:
+            problems.append(Problem.of(error))
+            continue
+        where = f"{claim.source} with {source}"
+        reports[reports.index(claim)] = HardwareClaim("hcl-report", where, report, claim.data)
     return reports
-
-
-def _report_data(claim: HardwareClaim) -> bytes:
-    return claim.report.report_data
 
 
 def paravisor_keys(claim: HardwareClaim, problems: list[Problem]) -> list[KeyClaim]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cvmlab.findings import Problem
     from cvmlab.tee import HclReport, SnpReport, TdQuote, TdReport
     from cvmlab.tee.collateral import Collateral
+    from cvmlab.tee.nitro import NitroDocument
     from cvmlab.tokens.jws import Token
     from cvmlab.tpm.clock import ClockReading
     from cvmlab.tpm.pcrs import RegisterReading
@@ -120,15 +121,16 @@ class HardwareClaim:
     """What is said to be a hardware report, by its content.
 
     Attributes:
-        kind: ``hcl-report`` (Azure: a report and what it binds), ``snp-report``, ``td-report``, ``td-quote``.
+        kind: ``hcl-report`` (Azure: a report and what it binds), ``snp-report``, ``td-report``, ``td-quote``
+            or ``nitro-document`` (AWS: registers that the hypervisor signs).
         source: File.
         report: The report; nothing in it is proven before its signature and chain are.
         data: Its bytes as they lay in the file.
     """
 
-    kind: Literal["hcl-report", "snp-report", "td-report", "td-quote"]
+    kind: Literal["hcl-report", "snp-report", "td-report", "td-quote", "nitro-document"]
     source: str
-    report: HclReport | SnpReport | TdReport | TdQuote
+    report: HclReport | SnpReport | TdReport | TdQuote | NitroDocument
     data: bytes
 
 

@@ -32,6 +32,7 @@ _EXACT: Final[dict[str, str]] = {
     "td_report.bin": "hardware",
     "td_quote.bin": "hardware",
     "runtime_claims.json": "hardware",
+    "nitro_tpm.cbor": "hardware",
     "vcek.pem": "hardware",
     "vlek.pem": "hardware",
     "thim.json": "hardware",

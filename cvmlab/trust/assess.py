@@ -12,6 +12,7 @@ from cvmlab.trust.binding import KeyBinding, bind_key
 from cvmlab.trust.hardware import HardwareResult, check_hardware
 from cvmlab.trust.history import check_history, describe_history
 from cvmlab.trust.identity import check_identity, identity_findings, vm_unique_id
+from cvmlab.trust.nitro import by_nitro_document, rests_on_nitro_document
 from cvmlab.trust.quotes import QuoteResult, check_quotes
 from cvmlab.trust.replaycheck import ReplayResult, check_replay
 from cvmlab.trust.tdquote import by_td_quote, registers_of_log, rests_on_td_quote
@@ -104,7 +105,9 @@ def assess(evidence: Evidence, context: VerifierContext) -> Assessment:
     hardware = check_hardware(evidence, context, at=at)
     binding = bind_key(evidence, context, at=at, hardware=hardware)
     log = first_log(evidence)
-    if rests_on_td_quote(evidence, hardware):
+    if rests_on_nitro_document(evidence, hardware):
+        binding, quotes = by_nitro_document(hardware, context)
+    elif rests_on_td_quote(evidence, hardware):
         binding, quotes = by_td_quote(hardware, context)
     else:
         quotes = registers_of_log(log, check_quotes(evidence, context, binding), hardware)

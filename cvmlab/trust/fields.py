@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import ParseError
 from cvmlab.tee.hcl import HclReport
+from cvmlab.tee.nitro import NitroDocument
 from cvmlab.tee.processor import amd_extensions, pck_extensions, role_of_certificate
 from cvmlab.tee.snp import SnpReport, Tcb
 from cvmlab.tee.tdx import TdQuote, TdReport
@@ -88,10 +90,27 @@ def _certificate_worth(check: HardwareCheck) -> Trust:
     return "proven" if check.root.status == "holds" else "unproven"
 
 
-def _fields(report: SnpReport | TdReport | TdQuote) -> Iterator[tuple[str, str, str]]:
+def _fields(report: SnpReport | TdReport | TdQuote | NitroDocument) -> Iterator[tuple[str, str, str]]:
+    if isinstance(report, NitroDocument):
+        return _nitro(report)
     if isinstance(report, SnpReport):
         return _snp(report)
     return _td_report(report) if isinstance(report, TdReport) else _td_quote(report)
+
+
+def _nitro(document: NitroDocument) -> Iterator[tuple[str, str, str]]:
+    made = datetime.fromtimestamp(document.timestamp / 1000, UTC)
+    yield "module_id", document.module_id, "instance and module of the hypervisor"
+    yield "timestamp", str(document.timestamp), f"made at {made:%Y-%m-%dT%H:%M:%SZ}"
+    yield "digest", document.digest, "hash of the registers"
+    for name, value, meaning in (
+        ("nonce", document.nonce, "what the verifier sent"),
+        ("user_data", document.user_data, "what the guest gave"),
+        ("public_key", document.public_key, "key that the guest gave, to encrypt for it"),
+    ):
+        yield name, value.hex()[:256] if value is not None else "absent", meaning
+    for index, digest in document.registers.items():
+        yield f"nitrotpm_pcrs[{index}]", digest.hex(), "register of the TPM"
 
 
 def _hcl(report: HclReport) -> Iterator[tuple[str, str, str]]:

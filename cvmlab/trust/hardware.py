@@ -10,8 +10,10 @@ from cryptography import x509
 from cvmlab.findings import Finding, Link
 from cvmlab.tee.collateral import Collateral
 from cvmlab.tee.hcl import HclReport
+from cvmlab.tee.nitro import NitroDocument
 from cvmlab.tee.snp import SnpReport
 from cvmlab.tee.tdx import TdQuote, TdReport
+from cvmlab.trust.nitro import check_nitro
 from cvmlab.trust.reports import HardwareCheck, HardwareContext
 from cvmlab.trust.snp import check_snp
 from cvmlab.trust.tdx import check_td_quote, check_td_report
@@ -123,6 +125,8 @@ def _check(
         return check_td_report(claim, report, quotes, context)
     if isinstance(report, TdQuote):
         return check_td_quote(claim, report, context)
+    if isinstance(report, NitroDocument):
+        return check_nitro(claim, report, context)
     raise TypeError(f"{claim.kind} has no hardware report")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-Use = Literal["snp", "tdx", "vtpm"]
+Use = Literal["snp", "tdx", "vtpm", "nitro"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Pin:
     Attributes:
         name: What it is.
         subject: Common name that it gives itself.
-        use: What it may vouch for: ``snp``, ``tdx`` or ``vtpm``.
+        use: What it may vouch for: ``snp``, ``tdx``, ``vtpm`` or ``nitro``.
         product: AMD's product line that it is of; empty elsewhere.
         sha256: Hex SHA-256 of the certificate.
         spki_sha256: Hex SHA-256 of its SubjectPublicKeyInfo.

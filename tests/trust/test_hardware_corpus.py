@@ -377,7 +377,8 @@ def test_pinned_fingerprints_are_those_that_openssl_computes(corpus: Path, tmp_p
             ).stdout  # fmt: skip
             assert key.strip().rsplit("= ", 1)[1] == pin.spki_sha256
             seen.add(pin.name)
-    assert seen == {pin.name for pin in pins()}
+    # AWS's root is in no corpus; tests of NitroTPM documents hold its use
+    assert seen == {pin.name for pin in pins() if pin.use != "nitro"}
 
 
 def test_independent_path_validator_agrees_about_amd(corpus: Path) -> None:

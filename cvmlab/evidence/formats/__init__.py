@@ -16,6 +16,7 @@ from cvmlab.evidence.formats import (
     go_tpm_tools,
     keylime,
     maa,
+    nitro,
     trustee,
 )
 from cvmlab.evidence.formats.model import Part, Translation
@@ -48,6 +49,7 @@ FORMATS: Final = (
     Format("Azure AttestationInfo", maa.recognise, maa.translate),
     Format("Trustee and attestation-rs", trustee.recognise, trustee.translate),
     Format("Keylime", keylime.recognise, keylime.translate),
+    Format("AWS NitroTPM", nitro.recognise, nitro.translate),
     Format("az-cvm-vtpm", bincode.recognise, bincode.translate),
 )
 """Every format, the more particular first; their marks exclude each other, and a test holds that."""
