@@ -19,6 +19,9 @@ ECDSA_P384_SHA384: Final = 1
 SIGNING_KEYS: Final = {0: "VCEK", 1: "VLEK", 7: "none"}
 _COORDINATE: Final = 72
 _ALWAYS_ONE: Final = 1 << 17
+# CPUID family from which on a TCB has Turin's layout, and the last model of Turin's own
+_ZEN_5: Final = 0x1A
+_TURIN_MODELS: Final = 0x1F
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def product_of(cpuid: tuple[int, int, int] | None) -> str:
         return "Milan"
     if family == 0x19 and (0x10 <= model <= 0x1F or 0xA0 <= model <= 0xAF):
         return "Genoa"
-    return "Turin" if family == 0x1A else ""
+    return "Turin" if family == _ZEN_5 and model <= _TURIN_MODELS else ""
 
 
 def parse_snp_report(data: bytes, *, source: str, base: int = 0) -> SnpReport:
@@ -196,7 +199,7 @@ def parse_snp_report(data: bytes, *, source: str, base: int = 0) -> SnpReport:
     cursor.take(1, "RESERVED")
     launch = cursor.take(8, "LAUNCH_TCB")
     vectors = (cursor.u64("LAUNCH_MIT_VECTOR"), cursor.u64("CURRENT_MIT_VECTOR")) if version >= 5 else None
-    turin = product_of(cpuid) == "Turin"
+    turin = cpuid is not None and cpuid[0] >= _ZEN_5
     return SnpReport(
         version=version,
         guest_svn=guest_svn,

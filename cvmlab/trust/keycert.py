@@ -10,7 +10,7 @@ from cvmlab.errors import ParseError, VerificationError
 from cvmlab.findings import Link
 from cvmlab.tpm.public import spki_sha256
 from cvmlab.trust.gce import gce_instance
-from cvmlab.trust.paths import subject, verify_path
+from cvmlab.trust.paths import not_now, subject, verify_path
 from cvmlab.trust.roots import pin_of, pinned
 
 if TYPE_CHECKING:
@@ -128,11 +128,7 @@ def _holds(claim: CertificateClaim, path: CertificatePath, what: str, at: dateti
     pin = pin_of(path.root)
     root = f"the pinned root {pin.name!r}" if pin is not None else f"the trust root {subject(path.root)!r}"
     why = f"the certificate of the {what} ({claim.source}) leads to {root}"
-    now = datetime.now(UTC)
-    if not path.valid_from <= now <= path.valid_until and path.valid_from <= at <= path.valid_until:
-        why += (
-            f"; valid at {at:%Y-%m-%d}, the time judged for, but not now (until {path.valid_until:%Y-%m-%d})"
-        )
+    why += not_now(path, at)
     try:
         instance = gce_instance(claim.certificate, source=claim.source)
     except ParseError as error:

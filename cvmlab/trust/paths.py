@@ -68,6 +68,14 @@ class CertificatePath:
         return " ← ".join(subject(certificate) for certificate in self.certificates)
 
 
+def not_now(path: CertificatePath, at: datetime) -> str:
+    """Return what to add where a path is valid at the time judged for and not now; empty elsewhere."""
+    if path.valid_from <= datetime.now(UTC) <= path.valid_until:
+        return ""
+    until = f"valid from {path.valid_from:%Y-%m-%d} to {path.valid_until:%Y-%m-%d}"
+    return f"; valid at {at:%Y-%m-%d}, the time judged for, but not now ({until})"
+
+
 def subject(certificate: x509.Certificate) -> str:
     """Return the common name, or the whole subject, of a certificate; unescaped and bounded."""
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cvmlab.errors import VerificationError
 from cvmlab.findings import Finding, Link
-from cvmlab.trust.paths import subject, verify_path
+from cvmlab.trust.paths import not_now, subject, verify_path
 from cvmlab.trust.revocation import Revocation, check_revocation
 from cvmlab.trust.roots import pin_of, pinned
 
@@ -173,7 +173,8 @@ def check_root(
         return None, revocation
     pin = pin_of(path.root)
     root = f"the pinned root {pin.name}" if pin is not None else f"the given root {subject(path.root)!r}"
-    work.holds.append(f"the certificate of the {what} leads to {root}; {revocation.describe()}")
+    time = not_now(path, context.at)
+    work.holds.append(f"the certificate of the {what} leads to {root}{time}; {revocation.describe()}")
     return path, revocation
 
 

@@ -151,8 +151,8 @@ def _differences(
                 f"the certificate is of another chip ({extensions.hardware_id.hex()[:16]}… instead of "
                 f"{chip.hex()[:16]}…)"
             )
-    turin = extensions.product == "Turin"
-    reported = tcb(report.reported_tcb.raw, turin=turin)
+    # the first mutable code has a version of its own since Turin, and its certificates say so
+    reported = tcb(report.reported_tcb.raw, turin="fmc" in extensions.versions)
     found += [
         f"the certificate is for {name} version {wanted}, the report's TCB has {have}"
         for name, wanted, have in _versions(reported, extensions)
@@ -174,7 +174,7 @@ def _versions(reported: Tcb, extensions: AmdExtensions) -> list[tuple[str, int, 
         ("SNP firmware", extensions.versions["snp"], reported.snp),
         ("microcode", extensions.versions["microcode"], reported.microcode),
     ]
-    if reported.fmc is not None and "fmc" in extensions.versions:
+    if reported.fmc is not None:
         rows.append(("FMC", extensions.versions["fmc"], reported.fmc))
     return rows
 

@@ -134,7 +134,7 @@ def test_validity_then_and_now_are_said_apart(tmp_path: Path) -> None:
     }
     then = link(tmp_path, files(old, CA), [ROOT], at="2025-03-01")
     assert then.status == "holds"
-    assert "but not now (until 2025-06-01)" in then.why
+    assert "but not now (valid from 2025-01-01 to 2025-06-01)" in then.why
     described = b'{"schema": "cvmlab.evidence/1", "collected": "2025-03-01T00:00:00Z"}'
     now = link(tmp_path, files(old, CA) | {"evidence.json": described}, [ROOT])
     assert now.status == "broken"
