@@ -228,7 +228,7 @@ def _whole(payload: Payload | None) -> str:
     if not isinstance(text, str):
         return ""
     whole = f"{path} {text}" if text is line and isinstance(path, str) and path else text
-    return " ".join(whole.splitlines())
+    return " ".join(whole.replace("\t", " ").splitlines())
 
 
 def _alike(a: str, b: str) -> int:

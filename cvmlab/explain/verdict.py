@@ -94,7 +94,8 @@ def _baseline_link(
     if comparison.cohort:
         name = f"{name} (cohort {comparison.cohort}: {comparison.cohort_why})"
     if boot.believed and proven:
-        first = min(proven, key=lambda f: _order(f))
+        # not simply the earliest: that one may only follow from another
+        first = causes(proven, {"baseline": Link("baseline", "broken", "")})[0].findings[0]
         more = f" ({len(proven)} differences in all)" if len(proven) > 1 else ""
         near = f"; nearest cohort {comparison.cohort}" if comparison.cohort else ""
         return Link("baseline", "broken", f"{first.summary}{more}{near}"), findings
@@ -117,11 +118,6 @@ def _baseline_link(
         return Link("baseline", "not-checked", why), findings
     count = len(comparison.registers)
     return Link("baseline", "holds", f"all {count} registers match the baseline {name}"), findings
-
-
-def _order(finding: Finding) -> int:
-    order = finding.detail.get("order")
-    return order if isinstance(order, int) else min(finding.events, default=1 << 30)
 
 
 def _without_log(by_value: Sequence[Finding]) -> list[Finding]:
