@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmlab.eventlog import EventLog, read_event_log
+from cvmlab.eventlog.producers import cache_clear
 
 BOOTS = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
 AGILE = (BOOTS / "baseline" / "eventlog.bin").read_bytes()
@@ -87,6 +88,94 @@ def test_every_length_field_out_of_range_is_said(name: str, value: str) -> None:
             assert not log.complete, field
             place = next(problem.offset for problem in log.problems if problem.fatal)
             assert place <= offset + width + 64, field
+
+
+# where the data of an event start, in a log of three banks: TCG PC Client PFP 1.06, sections 10.2.3 to 10.2.6
+_VARIABLES = frozenset({0x80000001, 0x80000002, 0x800000E0})
+_SIGNATURE_LISTS = frozenset({"PK", "KEK", "db", "dbx"})
+
+
+def _inner_fields(data: bytes) -> list[tuple[str, int, int, int]]:
+    """(name, offset, width, event) of the lengths and counts inside event data."""
+    fields: list[tuple[str, int, int, int]] = []
+    for event in read_event_log(data).events:
+        at, index = event.data_offset, event.index
+        if event.type in _VARIABLES:
+            fields += [("name_length", at + 16, 8, index), ("data_length", at + 24, 8, index)]
+            count, size = struct.unpack_from("<QQ", data, at + 16)
+            name = data[at + 32 : at + 32 + 2 * count].decode("utf-16-le")
+            value = at + 32 + 2 * count
+            if event.type == 0x80000001 and name in _SIGNATURE_LISTS and size:
+                for field, where in (("list_size", 16), ("header_size", 20), ("signature_size", 24)):
+                    fields.append((field, value + where, 4, index))
+            elif name.startswith("Boot0"):
+                fields += [("path_list_length", value + 4, 2, index)]
+        elif event.type == 0x80000003:
+            fields.append(("device_path_length", at + 24, 8, index))
+            if struct.unpack_from("<Q", data, at + 24)[0]:
+                fields.append(("device_node_length", at + 34, 2, index))
+        elif event.type == 0x80000006:
+            fields += [("entry_size", at + 84, 4, index), ("partition_count", at + 92, 8, index)]
+        elif event.type == 0x6:
+            fields.append(("tagged_size", at + 4, 4, index))
+    # two of each will do: reading a log a thousand times takes its time
+    names = [field for field, *_ in fields]
+    return [field for i, field in enumerate(fields) if names[:i].count(field[0]) < 2]
+
+
+@pytest.mark.parametrize("value", ["zero", "one", "maximum", "past_the_end"])
+@pytest.mark.parametrize("boot", ["baseline", "uki_signed"])
+def test_every_length_inside_an_event_stays_in_that_event(boot: str, value: str) -> None:
+    data = (BOOTS / boot / "eventlog.bin").read_bytes()
+    whole = read_event_log(data).events
+    fields = _inner_fields(data)
+    assert len({field for field, *_ in fields}) >= 9
+    for field, offset, width, index in fields:
+        top = (1 << 8 * width) - 1
+        numbers = {"zero": 0, "one": 1, "maximum": top, "past_the_end": min(len(data) - offset, top)}
+        changed = data[:offset] + numbers[value].to_bytes(width, "little") + data[offset + width :]
+        if changed == data:
+            continue
+        log = read_event_log(changed)
+        assert log.complete, field
+        assert [e.digests for e in log.events] == [e.digests for e in whole], field
+        other = [e.index for e, was in zip(log.events, whole, strict=True) if e.payload != was.payload]
+        assert set(other) <= {index}, field
+        event = log.events[index]
+        if value in ("maximum", "past_the_end") and field not in ("header_size", "entry_size"):
+            error = event.payload.fields.get("error_offset")
+            assert isinstance(error, int), field
+            assert event.data_offset <= error <= event.data_offset + len(event.data), field
+        assert event.digest_check != "covers-data" or event.digests == {}, field
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_damage_takes_no_more_memory_than_four_times_the_input_beyond_the_log(name: str) -> None:
+    data = LOGS[name]
+
+    def peak(log: bytes) -> int:
+        cache_clear()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        read_event_log(log)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    variants = [data[:cut] for cut in range(0, len(data), 509)]
+    for _, offset, width in _length_fields(data):
+        for number in (0, (1 << 8 * width) - 1):
+            variants.append(data[:offset] + number.to_bytes(width, "little") + data[offset + width :])
+    for _, offset, width, _ in _inner_fields(data):
+        for number in (1, (1 << 8 * width) - 1):
+            variants.append(data[:offset] + number.to_bytes(width, "little") + data[offset + width :])
+    read_event_log(data)
+    tracemalloc.start()
+    try:
+        whole = peak(data)
+        worst = max(peak(variant) for variant in variants)
+    finally:
+        tracemalloc.stop()
+    # and what an error itself takes
+    assert worst < whole + 4 * len(data) + (16 << 10)
 
 
 def test_unknown_bytes_are_not_a_log() -> None:
