@@ -76,6 +76,14 @@ def to_frame(log: EventLog, trust: Mapping[int, Trust] | None = None) -> pd.Data
     return make_frame(EVENTS, columns).set_index("index", drop=False)
 
 
+def _resumed(log: EventLog) -> list[Block]:
+    if log.resumed is None:
+        return []
+    event = log.events[log.resumed]
+    text = f"Reading went on at offset {event.offset} with event {log.resumed}: what lay before it is lost."
+    return [Note("warning", text)]
+
+
 def log_view(log: EventLog) -> Document:
     """Return the document that shows a log by itself: every event is a claim."""
     bank = next((b for b in ("sha256", "sha384", "sha512", "sm3_256", "sha1") if b in log.banks), "")
@@ -96,6 +104,7 @@ def log_view(log: EventLog) -> Document:
             f"{log.size:,} bytes. A log alone proves nothing: its text counts only under a verified quote."
         ),
         *(Note("warning", str(problem)) for problem in log.problems if problem.fatal),
+        *_resumed(log),
         *(Note("warning", anomaly.message) for anomaly in log.anomalies),
         Table(
             columns=("#", "register", "type", "event", "digest check", bank or "digest"),

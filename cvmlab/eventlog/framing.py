@@ -42,7 +42,7 @@ from cvmlab.eventlog.framing_codes import (
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
 
-MAX_EVENTS: Final = 65_536
+MAX_EVENTS: Final = 32_768
 """Events read from one log; the largest real ones have a few hundred."""
 MAX_EVENT_DATA: Final = 16 << 20
 """Bytes of data of one event."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 MAX_LOG: Final = 64 << 20
 """Largest log read, in bytes; real ones have at most a few hundred kilobytes."""
 
+MAX_DECODED: Final = 1 << 20
+"""Bytes of event data decoded in one log; the largest real ones have a quarter. What is beyond stays bytes:
+a log of many small fields would take many times its size in memory."""
+
 _SPEC_ID_START: Final = b"Spec ID Event0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
 _TRAILER: Final = 0xFFFFFFFF
@@ -108,8 +112,15 @@ def log_of(frames: Frames, data: bytes, source: str, set_: str | None, *, end: i
     closed: set[int] = set()
     locality: int | None = None
     problems = _problems(frames, source)
+    decoded = 0
     for row in zip(*frames.events, strict=True):
-        event, problem = _event(len(events), row, frames, data, source, set_, closed)
+        size = row[-1]
+        if decoded <= MAX_DECODED < decoded + size:
+            message = "eventData: more than are decoded in one log; the rest stays bytes"
+            problems.append(Problem(source, row[1], "eventData", message, False, MAX_DECODED, decoded + size))
+        decoded += size
+        known = decoded <= MAX_DECODED
+        event, problem = _event(len(events), row, frames, data, source, set_, closed, known=known)
         events.append(event)
         if problem is not None and len(problems) < framing.MAX_NOTES:
             problems.append(problem)
@@ -135,7 +146,15 @@ def log_of(frames: Frames, data: bytes, source: str, set_: str | None, *, end: i
 
 
 def _event(
-    index: int, row: tuple[int, ...], frames: Frames, data: bytes, source: str, set_: str, closed: set[int]
+    index: int,
+    row: tuple[int, ...],
+    frames: Frames,
+    data: bytes,
+    source: str,
+    set_: str,
+    closed: set[int],
+    *,
+    known: bool,
 ) -> tuple[Event, Problem | None]:
     _, offset, register, event_type, first, count, data_offset, size = row
     digests: dict[str, bytes] = {}
@@ -144,7 +163,12 @@ def _event(
         bank = BANK_BY_ALGORITHM.get(algorithm, f"alg_0x{algorithm:04x}")
         digests.setdefault(bank, data[start : start + length])
     body = data[data_offset : data_offset + size]
-    payload = decode(event_type, register, body, set=set_, source=source, base=data_offset)
+    if known:
+        payload = decode(event_type, register, body, set=set_, source=source, base=data_offset)
+    else:
+        from cvmlab.eventlog.formats.records import opaque_payload
+
+        payload = opaque_payload(body, "not decoded")
     check, covered = check_digest(event_type, register, digests, payload)
     phase = "after" if register in closed else "before"
     event = Event(

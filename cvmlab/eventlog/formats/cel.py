@@ -27,7 +27,6 @@ from cvmlab.eventlog.formats.records import (
     opaque_payload,
     text_payload,
 )
-from cvmlab.eventlog.framing import MAX_EVENTS
 from cvmlab.eventlog.model import Payload
 from cvmlab.eventlog.producers.wording import bounded_name, one_line
 from cvmlab.findings import Problem
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     from cvmlab.eventlog.model import EventLog
 
-MAX_RECORDS: Final = MAX_EVENTS
+MAX_RECORDS: Final = 65_536
 """Records read from one log."""
 
 RECNUM, PCR, NV_INDEX, DIGESTS = range(4)
