@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 
@@ -14,6 +15,9 @@ MAX_CERTIFICATES: Final = 16
 """Most certificates taken from one file, and most intermediates in all times four."""
 
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_ESCAPED: Final = b"-----BEGIN%20CERTIFICATE-----"
+"""Start of a chain as Intel's service puts it into a header of its answer."""
+
 _PEM_CERTIFICATE: Final = re.compile(
     rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}?-----END CERTIFICATE-----"
 )
@@ -21,7 +25,7 @@ _PEM_CERTIFICATE: Final = re.compile(
 
 def is_certificate_text(data: bytes) -> bool:
     """Tell whether a file has PEM certificates near its start."""
-    return _BEGIN in data[:65536]
+    return _BEGIN in data[:65536] or _ESCAPED in data[:64]
 
 
 def read_certificates(data: bytes, *, source: str) -> list[x509.Certificate]:
@@ -34,6 +38,8 @@ def read_certificates(data: bytes, *, source: str) -> list[x509.Certificate]:
         # TPM vendors' encodings and the serial number 0 of AMD's keys, which cryptography warns about
         warnings.simplefilter("ignore")
         try:
+            if _ESCAPED in data[:64]:
+                data = unquote_to_bytes(data)
             if not is_certificate_text(data):
                 return [x509.load_der_x509_certificate(data)]
             blocks = [match.group() for match in _PEM_CERTIFICATE.finditer(data)]

@@ -118,6 +118,10 @@ class VerifierContext:
             total.update(b"|activation:" + self.activation.ak_name + self.activation.ek_public_sha256)
         for root in self.trust_roots:
             total.update(b"|root:" + root.tbs_certificate_bytes)
+        for certificate in self.certificates:
+            total.update(b"|certificate:" + certificate.tbs_certificate_bytes)
+        for claim in self.collateral:
+            total.update(b"|collateral:" + claim.signed)
         for key in self.jwks or ():
             total.update(f"|token-key:{key.kid}:{key.spki_sha256}".encode())
         for issuer in self.token_issuers:

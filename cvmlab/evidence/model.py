@@ -142,6 +142,13 @@ class CollateralClaim:
     source: str
     value: Collateral | x509.CertificateRevocationList
 
+    @property
+    def signed(self) -> bytes:
+        """The bytes that its signature covers."""
+        from cvmlab.tee.collateral import Collateral
+
+        return self.value.signed if isinstance(self.value, Collateral) else self.value.tbs_certlist_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

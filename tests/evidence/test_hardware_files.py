@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import urllib.parse
 import uuid
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def _kinds() -> list[tuple[str, bytes]]:
         ("collateral", b"\xef\xbb\xbf \n" + parts["tcb_info.json"]), ("crl", parts["pck_crl.der"]),
         ("crl", revocation_list(chip.ark)), ("certificates", chip.chain),
         ("certificates", chip.leaf.public_bytes(DER)), ("certificates", parts["tcb_signing_chain.pem"]),
+        ("certificates", urllib.parse.quote(parts["tcb_signing_chain.pem"].decode()).encode()),
         ("bundle", json.dumps(thim).encode()),
     ]  # fmt: skip
 

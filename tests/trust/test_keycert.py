@@ -253,3 +253,14 @@ def test_root_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes) ->
         read_trust([tmp_path / "root.pem"])
     with pytest.raises(EvidenceError, match="trust root"):
         read_trust([tmp_path / "absent.pem"])
+
+
+def test_what_the_verifier_brings_along_is_part_of_the_context_s_hash(tmp_path: Path) -> None:
+    from processors import revocation_list
+
+    from cvmlab.evidence import load_context
+
+    (tmp_path / "crl.der").write_bytes(revocation_list((ROOT, ROOT_KEY), 5))
+    (tmp_path / "ca.pem").write_bytes(pem(CA))
+    paths = [[], [tmp_path / "crl.der"], [tmp_path / "ca.pem"], [tmp_path / "ca.pem", tmp_path / "crl.der"]]
+    assert len({load_context(collateral=path).context_hash for path in paths}) == 4
