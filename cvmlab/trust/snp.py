@@ -54,6 +54,10 @@ def check_snp(
     path = revocation = None
     if not keys:
         why = f"there is no certificate of the key that signed {claim.source} (VCEK or VLEK: vcek.pem)"
+        if report.signing_key == "VCEK" and not any(report.chip_id):
+            why += (
+                "; the report's chip identity is blank (masked, or redacted afterwards), so none can be named"
+            )
         root.leave("evidence-incomplete", why)
         work.leave("evidence-incomplete", f"its signature cannot be checked: {why}")
     else:

@@ -177,6 +177,9 @@ def test_redacted_report_never_verifies(corpus: Path, tmp_path: Path) -> None:
         result = judge(tmp_path, {"r.bin": _report(folder + name), "v.der": vcek, **_amd()}, **THEN)
         assert codes(result) == {INVALID}
         assert "redacted" in result.link("hardware-report").why
+        alone = judge(tmp_path, {"r.bin": _report(folder + name)}, **THEN)
+        assert statuses(alone)[:2] == ("not-checked", "not-checked")
+        assert "redacted" in alone.link("hardware-root").why
 
 
 @pytest.mark.parametrize("name", _of("td_quote"))

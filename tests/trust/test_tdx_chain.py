@@ -425,6 +425,7 @@ def test_quote_is_found_by_content(tmp_path: Path) -> None:
     evidence = load_evidence(tmp_path)
     assert [claim.kind for claim in evidence.hardware] == ["td-quote"]
     assert len([c for c in evidence.certificates if c.role == "processor"]) == 3
+    assert evidence.absent == ("boot event log: eventlog.bin",)
 
 
 def test_length_of_signature_data_is_checked(tmp_path: Path) -> None:
