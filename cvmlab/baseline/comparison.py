@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.baseline.difference import Difference, difference
 from cvmlab.baseline.facts import BootFacts, boot_facts
+from cvmlab.baseline.files import unknown_digests
+from cvmlab.baseline.modules import ModuleRules
 from cvmlab.baseline.pairing import pair_events
 from cvmlab.baseline.policy import PolicyResult, check_policy
 from cvmlab.baseline.values import allowed_values
@@ -174,8 +176,9 @@ def compare(boot: Assessment, baseline: Baseline) -> Comparison:
         Rows, register states, files and policy results. Never raises for evidence.
     """
     machine = machine_sources(boot, baseline)
-    shared = _part(boot, baseline, baseline.registers, machine)
-    cohort, own, why = _best_cohort(boot, baseline, machine, shared.pins)
+    rules = ModuleRules.of(boot, baseline)
+    shared = _part(boot, rules, baseline.registers, machine)
+    cohort, own, why = _best_cohort(boot, rules, machine, shared.pins)
     met = baseline.of_cohort(cohort)
     facts = boot_facts(boot)
     files, files_why = _files(boot, baseline, facts)
@@ -215,12 +218,12 @@ class _Part:
 
 
 def _part(
-    boot: Assessment, baseline: Baseline, registers: Sequence[RegisterBaseline], machine: frozenset[int]
+    boot: Assessment, rules: ModuleRules, registers: Sequence[RegisterBaseline], machine: frozenset[int]
 ) -> _Part:
     states: list[ComparedRegister] = []
     rows: list[DiffRow] = []
     for pinned in registers:
-        state, found = _register(boot, baseline, pinned, machine)
+        state, found = _register(boot, rules, pinned, machine)
         states.append(state)
         rows.extend(found)
     open_ = sum(
@@ -230,12 +233,13 @@ def _part(
 
 
 def _best_cohort(
-    boot: Assessment, baseline: Baseline, machine: frozenset[int], shared_pins: int
+    boot: Assessment, rules: ModuleRules, machine: frozenset[int], shared_pins: int
 ) -> tuple[Cohort | None, _Part, str]:
     """The cohort from which the boot differs least; one that pins nothing only where there is no other."""
+    baseline = rules.baseline
     if not baseline.cohorts:
         return None, _Part(), ""
-    parts = [_part(boot, baseline, cohort.registers, machine) for cohort in baseline.cohorts]
+    parts = [_part(boot, rules, cohort.registers, machine) for cohort in baseline.cohorts]
 
     def rank(index: int) -> tuple[bool, int, int, int]:
         part = parts[index]
@@ -269,8 +273,9 @@ def machine_sources(boot: Assessment, baseline: Baseline) -> frozenset[int]:
 
 
 def _register(
-    boot: Assessment, baseline: Baseline, pinned: RegisterBaseline, machine: frozenset[int]
+    boot: Assessment, rules: ModuleRules, pinned: RegisterBaseline, machine: frozenset[int]
 ) -> tuple[ComparedRegister, list[DiffRow]]:
+    baseline = rules.baseline
     number = pinned.register
     states = [s for s in boot.replay.states if s.set == pinned.set and s.register == number]
     quoted = {state.bank: state for state in states if state.quoted is not None}
@@ -301,7 +306,8 @@ def _register(
         return result("differs", why), []
     if all(quoted[bank].status == "matches" for bank in banks) and log is not None and log.events:
         worth: Trust = "proven" if boot.believed else "unproven"
-        rows = [*_start(pinned, log, worth), *_rows(baseline, pinned, events, banks, machine, worth)]
+        differ = _rows(baseline, pinned, events, banks, machine, worth)
+        rows = [*_start(pinned, log, worth), *rules.settle(differ)]
         if not rows and not pinned.complete:
             why = f"the baseline names {len(pinned.slots)} of its {len(events)} events, and all are there"
             return result("not-checked", why), []
@@ -310,7 +316,8 @@ def _register(
                 "differs",
                 f"{len(rows)} {'event differs' if len(rows) == 1 else 'events differ'} from the baseline",
             ), rows
-        return result("matches", "every event is one that the baseline allows"), []
+        settled = "; changed modules are listed or by an allowed signer" if differ else ""
+        return result("matches", f"every event is one that the baseline allows{settled}"), []
     if pinned.complete and all(quoted[bank].quoted in values[bank] for bank in banks):
         return result("matches", "the quoted value is one that the baseline allows"), []
     if any(quoted[bank].status == "not-replayed" for bank in banks):
@@ -443,8 +450,10 @@ def _files(boot: Assessment, baseline: Baseline, facts: BootFacts) -> tuple[tupl
     rows = []
     for path, digests in facts.files.items():
         known = baseline.files.get(path)
-        if known is None:
-            rows.append(FileRow(path, "added", (), tuple(sorted(digests))))
-        elif not digests <= known:
-            rows.append(FileRow(path, "changed", tuple(sorted(known)), tuple(sorted(digests - known))))
+        if known is not None and digests <= known:
+            continue
+        new = unknown_digests(path, digests, baseline.files, facts.signatures, baseline.file_signers)
+        if new:
+            change: Literal["added", "changed"] = "added" if known is None else "changed"
+            rows.append(FileRow(path, change, tuple(sorted(known or ())), tuple(sorted(new))))
     return tuple(rows), ""

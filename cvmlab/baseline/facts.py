@@ -33,6 +33,7 @@ class BootFacts:
         windows_unvalidated: (event index, path) of boot modules whose signature was not validated.
         files: IMA: path to ``algorithm:hex`` digests, of entries that the quote covers.
         violations: Paths of IMA violations that the quote covers.
+        signatures: (path, digest) of `files` to the signatures that were measured with it, unchecked.
     """
 
     secure_boot: bool | None = None
@@ -47,6 +48,7 @@ class BootFacts:
     windows_unvalidated: tuple[tuple[int, str], ...] = ()
     files: Mapping[str, frozenset[str]] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
+    signatures: Mapping[tuple[str, str], frozenset[bytes]] = field(default_factory=dict)
 
 
 def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
@@ -58,9 +60,9 @@ def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
             Events that contradict their digest never count.
     """
     log = boot.log
-    files, violations = _files(boot)
+    files, violations, signatures = _files(boot)
     if log is None:
-        return BootFacts(files=files, violations=violations)
+        return BootFacts(files=files, violations=violations, signatures=signatures)
     secure: list[Event] = []
     level: Event | None = None
     revoked: Event | None = None
@@ -111,6 +113,7 @@ def boot_facts(boot: Assessment, *, everything: bool = False) -> BootFacts:
         windows_unvalidated=tuple(unvalidated),
         files=files,
         violations=violations,
+        signatures=signatures,
     )
 
 
@@ -118,18 +121,25 @@ def _is_tree(value: object) -> TypeGuard[tuple[SipaEvent, ...]]:
     return isinstance(value, tuple) and all(isinstance(item, SipaEvent) for item in value)
 
 
-def _files(boot: Assessment) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
-    """Files of the prefix of the IMA list that the quoted register 10 confirms."""
+def _files(
+    boot: Assessment,
+) -> tuple[dict[str, frozenset[str]], tuple[str, ...], dict[tuple[str, str], frozenset[bytes]]]:
+    """Files of the prefix of the IMA list that the quoted register 10 confirms, and their signatures."""
     ima, match = boot.replay.ima, boot.replay.ima_match
     if ima is None or match is None:
-        return {}, ()
+        return {}, (), {}
     found: dict[str, set[str]] = {}
     violations: dict[str, None] = {}
+    signatures: dict[tuple[str, str], set[bytes]] = {}
     for entry in ima.entries[: match.count]:
         if is_boot_aggregate(entry):
             continue
         if entry.violation:
             violations.setdefault(entry.path)
         elif entry.file_digest:
-            found.setdefault(entry.path, set()).add(f"{entry.hash_algorithm}:{entry.file_digest.hex()}")
-    return {path: frozenset(digests) for path, digests in found.items()}, tuple(violations)
+            digest = f"{entry.hash_algorithm}:{entry.file_digest.hex()}"
+            found.setdefault(entry.path, set()).add(digest)
+            if entry.signature:
+                signatures.setdefault((entry.path, digest), set()).add(entry.signature)
+    files = {path: frozenset(digests) for path, digests in found.items()}
+    return files, tuple(violations), {key: frozenset(kept) for key, kept in signatures.items()}

@@ -9,6 +9,7 @@ import typer
 
 from cvmlab.cli.baselines import baseline_app
 from cvmlab.cli.common import At, Enrolled, Nonce, Roots, Signed, show
+from cvmlab.errors import BaselineError
 
 if TYPE_CHECKING:
     from cvmlab.baseline import Baseline
@@ -149,6 +150,58 @@ def baseline_set_class(
 
     known = load_baseline(baseline, require_signed=require_signed or ())
     changed = set_class(known, slot_class, register=register, slot=slot, kind=kind, cohort=cohort)  # type: ignore[arg-type]
+    _finish(known, record(changed, reason, who=who), output or baseline)
+
+
+@baseline_app.command(
+    "allow",
+    epilog="Example: cvmlab baseline allow good.json --packages cron_3.0_amd64.deb --reason 'DSA-5900'",
+)
+def baseline_allow(
+    baseline: B,
+    reason: Reason,
+    packages: Annotated[
+        list[Path] | None, typer.Option("--packages", metavar="DEB", help="Allow the files of a package.")
+    ] = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option("--algorithm", help="Hash that the machines' IMA uses; sha256.")
+    ] = None,
+    file_signer: Annotated[
+        Path | None, typer.Option("--file-signer", metavar="KEY", help="Allow files signed by this key.")
+    ] = None,
+    modules: Annotated[
+        bool, typer.Option("--modules", help="Windows: judge modules one by one, those of the boots listed.")
+    ] = False,
+    publisher: Annotated[
+        str, typer.Option("--module-publisher", help="Windows: allow modules of this publisher.")
+    ] = "",
+    issuer: Annotated[str, typer.Option("--module-issuer", help="Its certificate's issuer.")] = "",
+    thumbprint: Annotated[str, typer.Option("--module-thumbprint", help="Its SHA-1 thumbprint.")] = "",
+    path: Annotated[str, typer.Option("--path", metavar="PATTERN", help="Only these paths.")] = "*",
+    output: Output = None,
+    who: Who = None,
+    require_signed: Signed = None,
+) -> None:
+    """Allow runtime files by package or signer, and Windows' modules by list or signer."""
+    from cvmlab.baseline import load_baseline
+    from cvmlab.baseline.edit import record
+    from cvmlab.baseline.files import allow_file_signer, allow_packages
+    from cvmlab.baseline.modules import allow_module_signer, list_modules
+
+    known = load_baseline(baseline, require_signed=require_signed or ())
+    changed = known
+    if packages:
+        changed = allow_packages(changed, packages, algorithms=algorithm or ("sha256",))
+    if file_signer is not None:
+        changed = allow_file_signer(changed, file_signer, path=path)
+    if modules:
+        changed = list_modules(changed)
+    if publisher or issuer or thumbprint:
+        changed = allow_module_signer(
+            changed, publisher=publisher, issuer=issuer, thumbprint=thumbprint, path=path
+        )
+    if changed is known:
+        raise BaselineError("say what to allow: --packages, --file-signer, --modules or --module-publisher")
     _finish(known, record(changed, reason, who=who), output or baseline)
 
 

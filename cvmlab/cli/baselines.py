@@ -33,6 +33,10 @@ def baseline_learn(
     cohorts: Annotated[
         bool, typer.Option("--cohorts", help="Tell boots that start differently apart: one list each.")
     ] = False,
+    packages: Annotated[
+        list[Path] | None,
+        typer.Option("--packages", metavar="DEB", help="Allow the files of a package at run time (IMA)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn a baseline from good boots."""
@@ -47,6 +51,10 @@ def baseline_learn(
         at=at,
         cohorts=cohorts,
     )
+    if packages:
+        from cvmlab.baseline.files import allow_packages
+
+        learned = allow_packages(learned, packages)
     save_baseline(learned, output)
     _show_baseline(learned, as_json=as_json)
 
