@@ -161,7 +161,7 @@ def test_damage_takes_no_more_memory_than_four_times_the_input_beyond_the_log(na
         return tracemalloc.get_traced_memory()[1] - before
 
     variants = [data[:cut] for cut in range(0, len(data), 509)]
-    for _, offset, width in _length_fields(data):
+    for _, offset, width in _length_fields(data)[::4]:
         for number in (0, (1 << 8 * width) - 1):
             variants.append(data[:offset] + number.to_bytes(width, "little") + data[offset + width :])
     for _, offset, width, _ in _inner_fields(data):
