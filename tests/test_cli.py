@@ -11,18 +11,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
+
+from cvmlab.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOTS = ROOT / "sample_data" / "boots"
 LOG = BOOTS / "baseline" / "eventlog.bin"
 BASELINE = ROOT / "sample_data" / "baseline.json"
-COMMANDS = (
-    ["investigate"], ["events"], ["replay"], ["quote"], ["token"], ["demo"], ["baseline", "learn"],
-    ["baseline", "show"], ["baseline", "diff"],
-)  # fmt: skip
 
 
 def run(*arguments: object, given: bytes = b"", **environment: str) -> tuple[int, str, str]:
@@ -44,11 +47,24 @@ def test_demo_explains_a_real_failure() -> None:
     assert "Next step" in out
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_has_an_example(command: list[str]) -> None:
-    code, out, _ = run(*command, "--help")
+def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """Every command, group of commands, and the program itself."""
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, *words, name)
+
+
+@pytest.mark.parametrize("words", [*commands(typer.main.get_command(app))], ids=" ".join)
+def test_help_has_an_example(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"], terminal_width=100)
+    assert result.exit_code == 0
+    assert f"Example: cvmlab {' '.join(words)}" in " ".join(result.output.split())
+
+
+def test_help_of_the_program_in_its_own_process() -> None:
+    code, out, _ = run("--help")
     assert code == 0
-    assert "Example: cvmlab" in out
+    assert "Example: cvmlab investigate" in out
 
 
 def test_exit_codes_of_a_verdict() -> None:

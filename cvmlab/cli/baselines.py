@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _LARGEST = 64 << 20
 
 baseline_app = typer.Typer(
-    help="Learn, show and compare baselines.", no_args_is_help=True, rich_markup_mode=None
+    help="Learn, show and compare baselines.",
+    epilog="Example: cvmlab baseline learn boots/good-* -o good.json",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(baseline_app, name="baseline")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cvmlab",
     help="Say why a confidential VM failed attestation, and what to do.",
+    epilog="Example: cvmlab investigate evidence/ --baseline good.json",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

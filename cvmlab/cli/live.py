@@ -13,6 +13,7 @@ from cvmlab.errors import EvidenceError
 
 enroll_app = typer.Typer(
     help="Bind a machine's attestation key to its endorsement key.",
+    epilog="Example: cvmlab enroll challenge evidence/ -o c.json --record r.json",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
