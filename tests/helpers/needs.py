@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def absent(what: str) -> NoReturn:
@@ -14,6 +18,14 @@ def absent(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{what} (nothing is skipped here: `make system` installs what tests need)")
     pytest.skip(what)
+
+
+def module(name: str) -> ModuleType:
+    """Import another verifier to compare with; absent where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        absent(f"{name} is not installed")
 
 
 def tools(*names: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hardware import codes, judge, statuses
+from needs import module
 
 from cvmlab.evidence.certificates import read_certificates
 from cvmlab.evidence.hardware import read_hardware, recognise
@@ -385,7 +386,7 @@ def test_pinned_fingerprints_are_those_that_openssl_computes(corpus: Path, tmp_p
 
 
 def test_independent_path_validator_agrees_about_amd(corpus: Path) -> None:
-    validator = pytest.importorskip("pyhanko_certvalidator")
+    validator = module("pyhanko_certvalidator")
     from asn1crypto import x509 as asn1
 
     path = AZURE / "google__go-sev-guest/verify/testdata/vcek.testcer"

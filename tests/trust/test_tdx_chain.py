@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hardware import codes, judge, statuses
+from needs import module
 from processors import (
     NOW,
     SVN,
@@ -44,7 +45,7 @@ def files(platform: IntelPlatform, **quote: object) -> dict[str, bytes]:
 
 def opinion(platform: IntelPlatform, quote: bytes, collateral: dict[str, bytes]) -> str:
     """Status by dcap-qvl with the same root, or its error."""
-    dcap_qvl = pytest.importorskip("dcap_qvl")
+    dcap_qvl = module("dcap_qvl")
 
     def parts(data: bytes) -> tuple[str, bytes]:
         text = data.decode()
