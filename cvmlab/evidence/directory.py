@@ -181,7 +181,7 @@ class _Reading:
         elif role in self._readers:
             try:
                 self._readers[role](file.name, canonical, file.data)
-            except (ParseError, EvidenceError) as error:
+            except CvmlabError as error:
                 entry = replace(entry, status="unreadable", note=str(error))
                 self.problems.append(
                     Problem.of(error)

@@ -169,16 +169,32 @@ def attestation(files: Files) -> Any:
     return found
 
 
+def public(machine: Any) -> bytes:
+    """TPM2B_PUBLIC of a made-up machine's key."""
+    from quoting import public_area
+
+    return public_area(machine.key, machine.attributes)
+
+
+def encoded(found: Any, form: str) -> bytes:
+    """A message in one of protobuf's forms."""
+    if form == "binary":
+        return bytes(found.SerializeToString())
+    if form == "json":
+        return json_format.MessageToJson(found).encode()
+    return text_format.MessageToString(found).encode()
+
+
 def gotpm_binary(files: Files) -> bytes:
-    return bytes(attestation(files).SerializeToString())
+    return encoded(attestation(files), "binary")
 
 
 def gotpm_json(files: Files) -> bytes:
-    return json_format.MessageToJson(attestation(files)).encode()
+    return encoded(attestation(files), "json")
 
 
 def gotpm_text(files: Files) -> bytes:
-    return text_format.MessageToString(attestation(files)).encode()
+    return encoded(attestation(files), "text")
 
 
 def go_platform(files: Files) -> dict[str, Any]:

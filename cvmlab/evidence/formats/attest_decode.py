@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.errors import ParseError
 from cvmlab.eventlog.formats.protobuf import read_message
 from cvmlab.evidence.formats.attest_schema import BY_NAME, HASHES, SCHEMA
-from cvmlab.evidence.formats.values import base64_bytes, octets
+from cvmlab.evidence.formats.values import base64_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def _json_field(tree: Tree, kind: FieldKind, item: object, source: str, where: s
         for key, digest in item.items():
             if not (key.isascii() and key.isdecimal() and len(key) <= 4):
                 raise ParseError(source, 0, f"{where}.{key[:20]}", reason="not a register index")
-            value = octets(digest, source=source, path=f"{where}.{key}")
+            value = base64_bytes(digest, source=source, path=f"{where}.{key}")
             _entry(tree, kind, int(key), value, source, where)
     else:
         _put(tree, kind, from_json(item, kind.kind, source=source, path=f"{where}."), source, where)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.banks import BANK_BY_ALGORITHM
 from cvmlab.errors import ParseError
 from cvmlab.evidence.formats.model import Translation
-from cvmlab.evidence.formats.values import json_object, octets, registers, take
+from cvmlab.evidence.formats.values import base64_bytes, json_object, registers, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +45,13 @@ def translate(data: bytes, source: str) -> Translation:
         _dump(found, value)
         return found
     _only_tpm20(value.get("TPMVersion", _TPM20), source)
-    take(found, value, "Public", "ak.pub")
+    take(found, value, "Public", "ak.pub", decode=base64_bytes)
     if value.keys() >= _PLATFORM:
         for index, quote in enumerate(_list(found, value.get("Quotes"), "Quotes")[:_MAX_QUOTES]):
             suffix = "" if index == 0 else f"-{index}"
             _quote(found, quote, f"Quotes[{index}]", suffix)
         registers(found, _registers(found, value.get("PCRs"), "PCRs"), "PCRs")
-        take(found, value, "EventLog", "eventlog.bin")
+        take(found, value, "EventLog", "eventlog.bin", decode=base64_bytes)
     found.lost += [key for key in _CREATION if value.get(key)]
     return found
 
@@ -60,17 +60,17 @@ def _dump(found: Translation, value: dict[str, object]) -> None:
     static = value.get("Static")
     if isinstance(static, dict):
         _only_tpm20(static.get("TPMVersion", _TPM20), found.source)
-        take(found, static, "EKPem", "ek.pem", prefix="Static")
+        take(found, static, "EKPem", "ek.pem", prefix="Static", decode=base64_bytes)
     key, quote, log = value["AK"], value["Quote"], value["Log"]
     if isinstance(key, dict):
-        take(found, key, "Public", "ak.pub", prefix="AK")
+        take(found, key, "Public", "ak.pub", prefix="AK", decode=base64_bytes)
         found.lost += [f"AK.{name}" for name in _CREATION if key.get(name)]
     _quote(found, quote, "Quote", "")
     if isinstance(quote, dict) and quote.get("Nonce"):
         found.lost.append("Quote.Nonce, which only the verifier can know")
     if isinstance(log, dict):
         registers(found, _registers(found, log.get("PCRs"), "Log.PCRs"), "Log.PCRs")
-        take(found, log, "Raw", "eventlog.bin", prefix="Log")
+        take(found, log, "Raw", "eventlog.bin", prefix="Log", decode=base64_bytes)
 
 
 def _only_tpm20(version: object, source: str) -> None:
@@ -94,8 +94,8 @@ def _quote(found: Translation, quote: object, path: str, suffix: str) -> None:
     if quote.get("Version", _TPM20) != _TPM20:
         found.problem(f"{path}.Version", "not a quote of a TPM 2.0")
         return
-    take(found, quote, "Quote", f"quote{suffix}.msg", prefix=path)
-    take(found, quote, "Signature", f"quote{suffix}.sig", prefix=path)
+    take(found, quote, "Quote", f"quote{suffix}.msg", prefix=path, decode=base64_bytes)
+    take(found, quote, "Signature", f"quote{suffix}.sig", prefix=path, decode=base64_bytes)
 
 
 def _registers(found: Translation, values: object, path: str) -> Iterator[tuple[str, int, bytes]]:
@@ -105,7 +105,7 @@ def _registers(found: Translation, values: object, path: str) -> Iterator[tuple[
             found.problem(where, "need an object with Index, Digest and DigestAlg")
             continue
         try:
-            digest = octets(item.get("Digest"), source=found.source, path=f"{where}.Digest")
+            digest = base64_bytes(item.get("Digest"), source=found.source, path=f"{where}.Digest")
         except ParseError as error:
             found.fail(error)
             continue

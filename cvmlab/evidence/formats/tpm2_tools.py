@@ -103,7 +103,7 @@ def place(loose: Sequence[tuple[str, bytes]], known: Sequence[tuple[str, bytes]]
             found.placed[name] = Placement(f"{stem}.msg", "a quote, by content")
     signers = _pair(found, waiting, keys)
     _place_keys(found, signers, known)
-    _place_certificates(found, known)
+    _place_certificates(found, known, signers)
     if not _there(names, "pcrs.bin"):
         _place_values(found, loose, [*found.messages.values(), *messages.values()])
     return found.placed
@@ -301,11 +301,11 @@ def _place_keys(found: _Found, signers: set[str], known: Sequence[tuple[str, byt
             found.placed[name] = Placement("", "a key that signed no quote here")
 
 
-def _place_certificates(found: _Found, known: Sequence[tuple[str, bytes]]) -> None:
+def _place_certificates(found: _Found, known: Sequence[tuple[str, bytes]], signers: set[str]) -> None:
     """A certificate is of the key that it certifies; what signs itself is no intermediate."""
     own = {found.publics[n].spki_sha256: p.name[:2] for n, p in found.placed.items() if n in found.publics}
     own |= {_spki(found.bare[n]): p.name[:2] for n, p in found.placed.items() if n in found.bare}
-    own |= {_spki(key): "ak" for key in _known_keys(known)}
+    own |= {_spki(key): "ak" for key in _known_keys(known)} | dict.fromkeys(signers, "ak")
     crt = {name[:2] for name, _ in known if ".crt" in name}
     for name, certificate in sorted(found.certificates.items()):
         key = _certified(certificate)

@@ -14,7 +14,7 @@ from cvmlab.errors import ParseError
 from cvmlab.tpm.strict import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cvmlab.evidence.formats.model import Translation
 
@@ -63,7 +63,8 @@ def keys_of(data: bytes) -> frozenset[str]:
 def octets(value: object, *, source: str, path: str) -> bytes:
     """Return the bytes of a JSON value: a list of integers, hex, base64 or base64url.
 
-    A text of hex digits alone is hex: no base64 text of the sizes that occur here is.
+    A text of hex digits alone is hex. That is only for formats that write register values in hex: 48 zero
+    bytes in base64 are 64 letters A.
 
     Raises:
         ParseError: It is none of these, or too long. The path stands in `ParseError.field`.
@@ -115,7 +116,13 @@ def member(value: object, path: str, *, source: str) -> dict[str, object]:
 
 
 def take(
-    found: Translation, holder: Mapping[str, object], key: str, name: str, *, prefix: str = ""
+    found: Translation,
+    holder: Mapping[str, object],
+    key: str,
+    name: str,
+    *,
+    prefix: str = "",
+    decode: Callable[..., bytes] = octets,
 ) -> bytes | None:
     """Take the bytes at a key as a file of the evidence directory; a damaged value is a problem.
 
@@ -125,6 +132,7 @@ def take(
         key: Its key; an absent one, null or an empty text is no part.
         name: Name in the evidence directory.
         prefix: Path of the object.
+        decode: `octets` or `base64_bytes`.
 
     Returns:
         The bytes, or None.
@@ -134,7 +142,7 @@ def take(
         return None
     path = f"{prefix}.{key}" if prefix else key
     try:
-        data = octets(value, source=found.source, path=path)
+        data = decode(value, source=found.source, path=path)
     except ParseError as error:
         found.fail(error)
         return None
