@@ -205,8 +205,13 @@ def _code(row: DiffRow, context: _Context) -> str:
     return _BY_KIND.get(row.kind) or _BY_REGISTER.get(row.register, "boot-configuration-changed")
 
 
+def _measured(row: DiffRow) -> Payload | None:
+    """What this boot measured, where its digest covers it: data that it does not cover may say anything."""
+    return row.payload_after if row.trust == "proven" else None
+
+
 def _secure_boot(row: DiffRow) -> str:
-    after = row.payload_after
+    after = _measured(row)
     return (
         "secure-boot-enabled" if after is not None and after.fields.get("enabled") else "secure-boot-disabled"
     )
@@ -214,7 +219,7 @@ def _secure_boot(row: DiffRow) -> str:
 
 def _platform_key(row: DiffRow) -> str:
     """UEFI 2.10, section 32.3: without a platform key the firmware is in setup mode."""
-    after = row.payload_after
+    after = _measured(row)
     empty = after is not None and after.fields.get("size") == 0
     return "secure-boot-setup-mode" if empty else "platform-key-changed"
 
@@ -275,7 +280,9 @@ def _mok_state(row: DiffRow) -> str:
     after = row.payload_after
     if after is not None and row.name in ("MokSBState", "MokSBStateRT"):
         # PCR 14 tells only that the variable is there, PCR 7 its value
-        off = after.fields.get("validation_disabled", row.change == "added")
+        off = row.change == "added" or after.fields.get("validation_disabled", False)
+        if row.trust == "proven":
+            off = after.fields.get("validation_disabled", off)
         return "shim-validation-disabled" if off else "mok-changed"
     return "mok-changed"
 
@@ -316,7 +323,12 @@ def _kernel_side(row: DiffRow, context: _Context) -> str:
     return "kernel-command-line-changed" if _other_words(row, kernel=context.kernel) else "kernel-changed"
 
 
+def _separator(row: DiffRow) -> str:
+    return "separator-duplicated" if row.change == "added" else "firmware-changed"
+
+
 _SPECIAL: Final[dict[str, Callable[[DiffRow], str]]] = {
+    "separator": _separator,
     "secure-boot": _secure_boot,
     "secure-boot-variable": _mode,
     "platform-key": _platform_key,

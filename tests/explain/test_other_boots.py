@@ -22,6 +22,7 @@ from remeasure import (
     HANDOFF,
     IPL,
     NO_ACTION,
+    SEPARATOR,
     SHIM_LOCK,
     VARIABLE_BOOT,
     Boot,
@@ -291,6 +292,28 @@ def test_secure_boot_switched_on_is_no_disabling(tmp_path: Path) -> None:
     result = judge(tmp_path, "baseline", on, before=lambda boot: boot.set_variable("SecureBoot", b"\0"))
     assert result.primary is not None
     assert result.primary.code == "secure-boot-enabled"
+
+
+def test_forged_secure_boot_is_never_said_to_be_on(tmp_path: Path) -> None:
+    def forge(boot: Boot) -> None:
+        claimed = boot.variable("SecureBoot").data
+        secure_boot_off(boot)
+        boot.variable("SecureBoot").data = claimed
+
+    result = judge(tmp_path, "baseline", forge)
+    assert result.primary is not None
+    assert result.primary.code == "event-data-forged"
+    assert "secure-boot-enabled" not in flat(result.causes)
+    assert "secure-boot-disabled" in flat(result.causes)
+
+
+def test_register_closed_twice_is_one_cause(tmp_path: Path) -> None:
+    def twice(boot: Boot) -> None:
+        at = next(i for i, e in enumerate(boot.events) if (e.register, e.type) == (7, SEPARATOR))
+        boot.events.insert(at, boot.events[at])
+
+    result = judge(tmp_path, "baseline", twice)
+    assert [cause.code for cause in result.causes] == ["separator-duplicated"]
 
 
 def load_options(boot: Boot) -> None:
