@@ -368,7 +368,7 @@ def _rows(
     slots = pinned.slots
     pairing = pair_events(slots, events, banks, machine)
     found: list[tuple[Change, int, int]] = [
-        *(("relabelled", i, j) for i, j in pairing.exact if slots[i].type not in ("", events[j].type_name)),
+        *(("relabelled", i, j) for i, j in pairing.exact if _relabelled(slots[i], events[j])),
         *(("changed", i, j) for i, j in pairing.changed),
         *(("moved", i, j) for i, j in pairing.moved),
         *(("added", -1, j) for j in pairing.added if pinned.complete),
@@ -377,17 +377,32 @@ def _rows(
         _row(baseline, pinned, change, i, events[j], events[j].index, trust, banks) for change, i, j in found
     ]
     for i in pairing.removed:
-        order = _order(i, pairing.ordered, events)
+        order = _order(i, pairing.ordered, events, slots)
         rows.append(_row(baseline, pinned, "removed", i, None, order, trust, banks))
     return rows
 
 
-def _order(slot: int, pairs: Sequence[tuple[int, int]], events: Sequence[Event]) -> int:
-    """Boot order of a missing event: that of the next paired one, else just behind the last."""
+def _relabelled(slot: Slot, event: Event) -> bool:
+    """Tell whether an event has a slot's digest and another type that another program does not explain.
+
+    GRUB and the kernel's EFI stub both measure the initial ramdisk, each in an event of its own type.
+    """
+    if slot.type in ("", event.type_name):
+        return False
+    return slot.kind != event.payload.kind or slot.producer == event.payload.producer
+
+
+def _order(
+    slot: int, pairs: Sequence[tuple[int, int]], events: Sequence[Event], slots: Sequence[Slot]
+) -> int:
+    """Boot order of a missing event: that of the next paired one, else just behind the last.
+
+    Where the boot has no event of the register at all, the baseline's order has to do.
+    """
     following = [j for i, j in pairs if i > slot]
     if following:
         return events[min(following)].index
-    return events[-1].index + 1 if events else 0
+    return events[-1].index + 1 if events else slots[slot].order
 
 
 def _row(

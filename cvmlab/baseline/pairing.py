@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cvmlab.baseline.align import align, pair_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from cvmlab.baseline.document import Alternative, Slot
     from cvmlab.eventlog.model import Event
@@ -55,7 +56,7 @@ def pair_events(
     """
     keys = [_key(event.digests, banks) for event in events]
     allowed = [frozenset(_key(a.digests, banks) for a in _usable(slot, machine)) for slot in slots]
-    exact = align(allowed, keys)
+    exact = _exact(slots, events, allowed, keys)
     paired = dict(exact)
     taken = set(paired.values())
     free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in paired}
@@ -89,6 +90,27 @@ def pair_events(
     return Pairing(
         tuple(exact), open_, changed, tuple(moved), tuple(added), tuple(sorted(missing)), tuple(repeated)
     )
+
+
+def _exact(
+    slots: Sequence[Slot],
+    events: Sequence[Event],
+    allowed: Sequence[frozenset[Hashable]],
+    keys: Sequence[Hashable],
+) -> list[tuple[int, int]]:
+    """Pairs whose digests agree: those of one type first, since two programs may measure the same thing."""
+    types = {event.type_name for event in events}
+    typed = [
+        frozenset((key, name) for key in keys_ for name in ((slot.type,) if slot.type else types))
+        for slot, keys_ in zip(slots, allowed, strict=True)
+    ]
+    pairs = align(typed, [(key, event.type_name) for key, event in zip(keys, events, strict=True)])
+    if len(pairs) == min(len(slots), len(events)):
+        return pairs
+    found = list(pairs)
+    for (a, b), (a_end, b_end) in pairwise([(-1, -1), *pairs, (len(slots), len(events))]):
+        found += [(a + 1 + i, b + 1 + j) for i, j in align(allowed[a + 1 : a_end], keys[b + 1 : b_end])]
+    return sorted(found)
 
 
 def _key(digests: Mapping[str, bytes], banks: Sequence[str]) -> tuple[bytes | None, ...]:

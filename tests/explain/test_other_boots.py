@@ -437,3 +437,30 @@ def test_another_start_of_register_0_is_learned_not_accepted(tmp_path: Path) -> 
     assert result.comparison is not None
     with pytest.raises(cvmlab.errors.BaselineError, match="learn a baseline"):
         accept_rows(result.comparison.baseline, result.assessment, result.comparison, result.comparison.rows)
+
+
+def initrd_by_the_stub(boot: Boot) -> None:
+    """Add what the Linux EFI stub measures of the RAM disk, which GRUB measured before."""
+    initrd = next(e for e in boot.events if e.register == 9 and b"initrd" in e.data)
+    tag = struct.pack("<II", 0x8F3B22EC, 13) + b"Linux initrd\0"
+    boot.events.append(Measured(9, EVENT_TAG, tag, initrd.digests))
+
+
+def test_one_file_measured_by_two_programs_is_no_edited_type(tmp_path: Path) -> None:
+    def by_grub_alone(boot: Boot) -> None:
+        del boot.events[-1]
+
+    result = judge(tmp_path, "baseline", by_grub_alone, before=initrd_by_the_stub)
+    assert "log-event-modified" not in flat(result.causes)
+    assert result.primary is not None
+    assert result.primary.code == "initrd-changed"
+
+
+def test_boot_without_the_boot_loaders_events_names_what_comes_first(tmp_path: Path) -> None:
+    def other_chain(boot: Boot) -> None:
+        boot.events = [e for e in boot.events if e.register not in (8, 9)]
+        boot.set_variable("db", boot.value("db") + boot.value("PK"))
+
+    result = judge(tmp_path, "baseline", other_chain)
+    assert result.primary is not None
+    assert result.primary.code == "secure-boot-key-added"
