@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cvmlab.eventlog import read_event_log
     from cvmlab.eventlog.ima import read_ima
     from cvmlab.evidence import load_context, load_evidence
+    from cvmlab.report.acceptance import accept
     from cvmlab.report.investigation import Investigation, investigate, learn
     from cvmlab.report.samples import sample, sample_baseline, sample_names, sample_trust_root
     from cvmlab.report.two_boots import diff
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Investigation": "cvmlab.report.investigation",
+    "accept": "cvmlab.report.acceptance",
     "assess": "cvmlab.trust.assess",
     "compare": "cvmlab.baseline",
     "diff": "cvmlab.report.two_boots",
@@ -48,6 +50,7 @@ _HOME = {
 __all__ = [
     "Investigation",
     "__version__",
+    "accept",
     "assess",
     "compare",
     "diff",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cvmlab.baseline.document import Alternative, Baseline, RegisterBaseline, Slot
 
 MAX_NAME: Final = 100
+MAX_MARKS: Final = 3
 
 _KERNEL: Final = re.compile(r"vmlinu[zx]-(\S+)")
 _FIRST: Final = (
@@ -133,14 +134,17 @@ def _names(telling: Sequence[tuple[RegisterBaseline, Slot]], groups: Sequence[Se
         marks.append(own)
     names = []
     for number, own in enumerate(marks):
-        others = [set(other) for index, other in enumerate(marks) if index != number]
-        telling_marks = [mark for mark in own if any(mark not in other for other in others)]
+        left = [frozenset(other) for index, other in enumerate(marks) if index != number]
         chosen: list[str] = []
-        for mark in telling_marks:
-            if not any(other.issuperset(chosen) for other in others) and chosen:
+        while left and len(chosen) < MAX_MARKS:
+            # of the marks that rule out most of the groups left, the one that says most
+            best = max(own, key=lambda mark: sum(mark not in other for other in left), default="")
+            after = [other for other in left if best in other]
+            if len(after) == len(left):
                 break
-            chosen.append(mark)
-        names.append(", ".join(chosen[:3])[:MAX_NAME] or "without what the others have")
+            chosen.append(best)
+            left = after
+        names.append(", ".join(chosen)[:MAX_NAME] or "without what the others have")
     counts = Counter(names)
     return [
         f"{name} (like boot {groups[number][0]})" if counts[name] > 1 else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -179,8 +180,10 @@ def _learn_register(
     register: int,
     data: dict[str, bytes],
 ) -> RegisterBaseline:
-    slots: list[Slot] = []
     locality = 0
+    # boots with the same events are aligned once: most of a fleet's are
+    alike: dict[tuple[object, ...], list[int]] = {}
+    first: dict[tuple[object, ...], tuple[list[Event], frozenset[str]]] = {}
     for number, boot in enumerate(boots):
         log = boot.log
         if log is None:
@@ -195,11 +198,26 @@ def _learn_register(
             locality = start
         banks = pinned[number][register]
         events = [event for event in register_events(log, register) if banks & event.digests.keys()]
-        new = [slot_of(event, banks, number, data) for event in events]
-        slots = new if number == 0 else merge_slots(slots, new)
+        key = tuple((event.type, event.phase, *sorted(event.digests.items()), event.data) for event in events)
+        alike.setdefault((banks, key), []).append(number)
+        first.setdefault((banks, key), (events, banks))
+    slots: list[Slot] = []
+    for count, (same, numbers) in enumerate(alike.items()):
+        events, banks = first[same]
+        new = [_seen(slot_of(event, banks, numbers[0], data), numbers) for event in events]
+        slots = new if count == 0 else merge_slots(slots, new)
     machines = [boot.binding.public.name.hex() if boot.binding.public else "" for boot in boots]
-    classed = tuple(classify(slot, len(boots), machines) for slot in slots)
+    classed = tuple(classify(_ascending(slot), len(boots), machines) for slot in slots)
     return RegisterBaseline(set_, register, classed, locality)
+
+
+def _seen(slot: Slot, numbers: Sequence[int]) -> Slot:
+    return replace(slot, alternatives=tuple(replace(a, sources=tuple(numbers)) for a in slot.alternatives))
+
+
+def _ascending(slot: Slot) -> Slot:
+    alternatives = tuple(replace(a, sources=tuple(sorted(a.sources))) for a in slot.alternatives)
+    return replace(slot, alternatives=alternatives)
 
 
 def slot_of(event: Event, banks: frozenset[str], source: int, data: dict[str, bytes]) -> Slot:

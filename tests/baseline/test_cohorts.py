@@ -214,3 +214,59 @@ def test_machine_unknown_to_a_baseline_of_per_machine_slots_only_is_not_trusted(
 
 def test_comparing_never_changes_the_assessment(cohorts: Baseline) -> None:
     assert isinstance(judge("baseline", cohorts).assessment, Assessment)
+
+
+def test_table_of_the_documentation_is_what_comes_out(cohorts: Baseline) -> None:
+    page = (BOOTS.parents[1] / "docs" / "baselines.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split("|") for line in page.split("## Who passes")[1].splitlines() if "| " in line
+    ]
+    told = {row[0].strip(): [cell.strip() for cell in row[2:]] for row in rows if row[0].strip() in EXPECTED}
+    assert set(told) == set(EXPECTED)
+    for name, (verdict, cause) in told.items():
+        result = judge(name, cohorts)
+        assert verdict == result.verdict, name
+        assert cause == (result.primary.code if result.primary is not None else "")
+
+
+SHARED = ("baseline", "baseline_machine_b", "kernel_6_12")
+
+
+def test_three_shared_boots_accept_their_repeats_and_reject_the_rest(boots: Path) -> None:
+    root = boots / "trust-root.pem"
+    learned = cvmlab.learn([boots / name for name in SHARED], trust_roots=root, cohorts=True)
+    assert [cohort.sources for cohort in learned.cohorts] == [(0, 1), (2,)]
+    members = {*SHARED, "baseline_repeat", "bank_sha256_only"}
+    for name, expected in json.loads((boots / "expected.json").read_text()).items():
+        result = cvmlab.investigate(boots / name, baseline=learned, trust_roots=root)
+        if name in members:
+            assert result.verdict == "trusted", name
+            continue
+        assert result.verdict != "trusted", name
+        if "baseline" not in expected and "primary" in expected:
+            assert result.primary is not None
+            assert result.primary.code in expected["primary"], name
+
+
+def test_learning_from_many_boots_aligns_equal_ones_once() -> None:
+    """The same as learning one by one, and quick: 200 boots."""
+    import time
+
+    names = ("baseline", "kernel_changed", "firmware_older", "dbx_updated")
+    chains = [judge(name, cohorts_free()).assessment for name in names]
+    start = time.perf_counter()
+    many = cvmlab.learn_baseline([chains[i % 4] for i in range(200)])
+    assert time.perf_counter() - start < 20
+    four = cvmlab.learn_baseline(chains)
+    assert [[s.slot_class for s in r.slots] for r in many.registers] == [
+        [s.slot_class for s in r.slots] for r in four.registers
+    ]
+    assert [[[a.digests for a in s.alternatives] for s in r.slots] for r in many.registers] == [
+        [[a.digests for a in s.alternatives] for s in r.slots] for r in four.registers
+    ]
+    sources = {s for r in many.registers for slot in r.slots for a in slot.alternatives for s in a.sources}
+    assert sources == set(range(200))
+
+
+def cohorts_free() -> Baseline:
+    return cvmlab.load_baseline(cvmlab.sample_baseline())
