@@ -145,12 +145,14 @@ def _dictionary(pieces: Sequence[Numbers], pools: Sequence[pa.Array], type_: pa.
 
     encoded = pa.concat_arrays([pool.cast(type_.value_type) for pool in pools]).dictionary_encode()
     codes = np.empty(len(encoded) + 1, np.int32)
-    codes[:-1] = encoded.indices.to_numpy(zero_copy_only=False)
+    codes[:-1] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     codes[-1] = -1
     joined = []
     base = 0
     for places, pool in zip(pieces, pools, strict=True):
-        joined.append(codes[np.where(places < 0, len(encoded), places + base)])
+        # the code behind the last stands for -1
+        shifted = places if base == 0 else np.where(places < 0, -1, places + base)
+        joined.append(codes[shifted])
         base += len(pool)
     indices = joined[0] if len(joined) == 1 else np.concatenate(joined)
     absent = indices < 0

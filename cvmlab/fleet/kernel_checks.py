@@ -1,0 +1,218 @@
+"""What an event's digest is probably of, found without decoding it.
+
+For the types that vary between machines the first thing that a digest may be of is known from a few bytes.
+Where it is that thing in every bank, the answer of `cvmlab.eventlog.digest_check.check_digest` is certain; in
+every other case the event is decoded and checked as a single one is. A test holds each rule to the decoders.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from cvmlab.fleet.compiled import compiled
+
+if TYPE_CHECKING:
+    from cvmlab.fleet.compiled import Bytes, Ints
+
+DECODE, NOT_EXTENDED, DESCRIBES, DATA, VARIABLE, TEXT = range(6)
+"""How an event is checked: by decoding it; not at all; nothing in it can be what its digest is of; its digest
+is of its data; of a variable's data; of a text without the NUL behind it."""
+COVERED: Final = ("", "", "", "data", "variable data only", "text without NUL")
+"""What the digest covers where the rule's guess is right."""
+
+_MAX_NAME: Final = 1 << 10
+_MAX_VARIABLE: Final = 1 << 20
+_NO_ACTION: Final = 3
+_COMPACT_HASH: Final = 0xC
+_IPL: Final = 0xD
+_VARIABLE_BOOT: Final = 0x80000002
+_BLOB: Final = 0x80000008
+# images, tables and named blobs: their decoders name nothing in the log that the digest could be of
+_OUTSIDE: Final = (0x80000003, 0x80000004, 0x80000005, 0x80000009, 0x8000000A, 0x8000000B)
+# the data themselves come first for: separators, actions, versions, variables, partition tables, authorities
+_OF_DATA: Final = (4, 5, 8, 0x12, 0x80000001, 0x80000006, 0x80000007, 0x8000000C, 0x8000000D, 0x800000E0)
+_PREFIXES: Final = (
+    np.frombuffer(b"grub_cmd: ", np.uint8),
+    np.frombuffer(b"kernel_cmdline: ", np.uint8),
+    np.frombuffer(b"module_cmdline: ", np.uint8),
+    np.frombuffer(b"grub_cmd ", np.uint8),
+    np.frombuffer(b"grub_kernel_cmdline ", np.uint8),
+)
+_UUID: Final = np.frombuffer(b"UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", np.uint8)
+
+
+@compiled
+def guess_covered(
+    buffer: Bytes,
+    types: Ints,
+    registers: Ints,
+    cc: Bytes,
+    offsets: Ints,
+    sizes: Ints,
+    rules: Bytes,
+    part_offsets: Ints,
+    part_sizes: Ints,
+) -> None:
+    """Choose a rule for each event and the part that its digest is probably of.
+
+    Args:
+        buffer: The bytes of all logs.
+        types: Event type numbers.
+        registers: Register indices.
+        cc: 1 for events of logs of CC registers.
+        offsets: Offset of the data of each event.
+        sizes: Their size.
+        rules: Out: rule of each event.
+        part_offsets: Out: offset of the part.
+        part_sizes: Out: its size.
+    """
+    for event in range(len(types)):
+        kind = types[event]
+        at = offsets[event]
+        size = sizes[event]
+        rule = DECODE
+        part = at
+        part_size = size
+        if kind == _NO_ACTION:
+            rule = NOT_EXTENDED
+        elif kind == _VARIABLE_BOOT:
+            if size >= 32:
+                name = _u64(buffer, at + 16)
+                data = _u64(buffer, at + 24)
+                if 0 <= name <= _MAX_NAME and 0 <= data <= _MAX_VARIABLE and 32 + 2 * name + data <= size:
+                    rule = VARIABLE
+                    part = at + 32 + 2 * name
+                    part_size = data
+        elif kind == _BLOB:
+            if size == 16:
+                rule = DESCRIBES
+        elif kind == _COMPACT_HASH:
+            if _is_uuid(buffer, at, size):
+                rule = TEXT
+                part_size = len(_UUID)
+        elif kind == _IPL:
+            if cc[event] == 0 and (registers[event] == 8 or registers[event] == 9):
+                text = _text_size(buffer, at, size)
+                prefix = _prefix_size(buffer, at, text)
+                if prefix > 0:
+                    rule = TEXT
+                    part = at + prefix
+                    part_size = text - prefix
+                elif text > 0 and (buffer[at] == 40 or buffer[at] == 47):
+                    rule = DESCRIBES
+        else:
+            for known in _OUTSIDE:
+                if kind == known:
+                    rule = DESCRIBES
+            for known in _OF_DATA:
+                if kind == known:
+                    rule = DATA
+        rules[event] = rule
+        part_offsets[event] = part
+        part_sizes[event] = part_size
+
+
+@compiled
+def _u64(buffer: Bytes, at: int) -> int:
+    """A length of 64 bits, or -1 where it is past any limit."""
+    for k in range(4, 8):
+        if buffer[at + k] != 0:
+            return -1
+    value = 0
+    for k in range(3, -1, -1):
+        value = value << 8 | buffer[at + k]
+    return value
+
+
+@compiled
+def _text_size(buffer: Bytes, at: int, size: int) -> int:
+    """Bytes before the first NUL where they are printable ASCII, which is text in every reading; else 0."""
+    for k in range(size):
+        value = buffer[at + k]
+        if value == 0:
+            return k
+        if value < 0x20 or value > 0x7E:
+            return 0
+    return size
+
+
+@compiled
+def _prefix_size(buffer: Bytes, at: int, size: int) -> int:
+    """Size of the prefix by which GRUB marks a text; 0 where there is none."""
+    for prefix in _PREFIXES:
+        if size >= len(prefix):
+            same = True
+            for k in range(len(prefix)):
+                if buffer[at + k] != prefix[k]:
+                    same = False
+                    break
+            if same:
+                return len(prefix)
+    return 0
+
+
+@compiled
+def _is_uuid(buffer: Bytes, at: int, size: int) -> bool:
+    """True for the text that Hyper-V measures, alone or with one NUL behind it."""
+    if size == len(_UUID) + 1:
+        if buffer[at + len(_UUID)] != 0:
+            return False
+    elif size != len(_UUID):
+        return False
+    for k in range(len(_UUID)):
+        value = buffer[at + k]
+        if _UUID[k] == 120:
+            digit = 48 <= value <= 57
+            letter = 65 <= value <= 70 or 97 <= value <= 102
+            if not digit and not letter:
+                return False
+        elif value != _UUID[k]:
+            return False
+    return True
+
+
+@compiled
+def confirm(buffer: Bytes, bank_size: int, events: Ints, digests: Ints, found: Bytes, fits: Bytes) -> None:
+    """Clear `fits` of each event whose digest is not the one found.
+
+    Args:
+        buffer: The bytes of all logs.
+        bank_size: Bytes of a digest.
+        events: Events that were hashed; rows of `fits`.
+        digests: Offset of the digest of each of `events`; -1 where it has none in this bank.
+        found: Digest of the part of each of `events`.
+        fits: In and out.
+    """
+    for place in range(len(events)):
+        if digests[place] < 0:
+            continue
+        for k in range(bank_size):
+            if buffer[digests[place] + k] != found[place, k]:
+                fits[events[place]] = 0
+                break
+
+
+@compiled
+def digest_places(
+    models: Ints, e_first: Ints, e_count: Ints, d_algorithm: Ints, d_offset: Ints, numbers: Ints, out: Ints
+) -> None:
+    """Find where the digests of events lie: one column a bank, -1 where an event has none."""
+    for event in range(len(models)):
+        row = models[event]
+        for bank in range(len(numbers)):
+            out[event, bank] = -1
+        for place in range(e_first[row], e_first[row] + e_count[row]):
+            for bank in range(len(numbers)):
+                if d_algorithm[place] == numbers[bank]:
+                    out[event, bank] = d_offset[place]
+
+
+@compiled
+def copy_rows(buffer: Bytes, offsets: Ints, size: int, out: Bytes) -> None:
+    """Copy `size` bytes from each offset that is not -1 into a row."""
+    for row in range(len(offsets)):
+        if offsets[row] >= 0:
+            for k in range(size):
+                out[row, k] = buffer[offsets[row] + k]
