@@ -31,10 +31,21 @@ HEAVY = (
     "IPython",
 )
 
-GROUND = ("errors", "tables", "binary", "banks", "findings", "exchange", "accessor", "view")
+GROUND = (
+    "errors",
+    "schema",
+    "tables",
+    "tables_fleet",
+    "binary",
+    "banks",
+    "findings",
+    "exchange",
+    "accessor",
+    "view",
+)
 ORDER = (
     *((room,) for room in ("uefi", "tpm", "eventlog", "artifacts", "tee", "tokens", "evidence", "trust")),
-    ("baseline",), ("explain",), ("report",), ("notebook", "fleet", "cli"), ("__main__",),
+    ("baseline",), ("explain",), ("report",), ("notebook", "fleet"), ("cli",), ("__main__",),
 )  # fmt: skip
 """Rooms from the ground up; those in one place stand side by side."""
 
