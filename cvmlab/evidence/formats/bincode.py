@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from cvmlab.binary import Cursor
-from cvmlab.errors import CvmlabError
+from cvmlab.errors import CvmlabError, ParseError
 from cvmlab.evidence.formats.model import Translation
 from cvmlab.evidence.formats.values import registers
 from cvmlab.tpm.attest import parse_attest
@@ -40,30 +40,28 @@ def translate(data: bytes, source: str) -> Translation:
     message = cursor.counted(8, "message", limit=_MAX_PART)
     found.add("quote.msg", "message", message)
     found.add("quote.sig", "signature", found_signature)
+    values: list[bytes] = []
+    count = 0
     try:
         at = cursor.offset
         count = cursor.u64("pcrs.count")
         if count > _MAX_VALUES:
             raise cursor.error("pcrs.count", f"{count} is more than {_MAX_VALUES}", at=at)
-        values = [cursor.take(_DIGEST, f"pcrs[{index}]") for index in range(count)]
+        for index in range(count):
+            values.append(cursor.take(_DIGEST, f"pcrs[{index}]"))
         cursor.finish("quote")
-        indices = _indices(message, source, count)
-        registers(
-            found,
-            (("sha256", index, value) for index, value in zip(indices, values, strict=True)),
-            "pcrs",
-        )
-    except CvmlabError as error:
-        found.problem("pcrs", str(error))
+    except ParseError as error:
+        found.fail(error)
+    indices = _indices(message, source, count)
+    registers(found, (("sha256", *pair) for pair in zip(indices, values, strict=False)), "pcrs")
     return found
 
 
 def _indices(message: bytes, source: str, count: int) -> tuple[int, ...]:
     """The values are of the registers that the quote selects, in its order."""
-    selected = tuple(
-        register
-        for item in parse_attest(message, source=source).selections
-        if item.bank == "sha256"
-        for register in item.registers
-    )
-    return selected if len(selected) == count else tuple(range(count))
+    try:
+        selections = parse_attest(message, source=source).selections
+    except CvmlabError:
+        selections = ()
+    selected = tuple(register for item in selections if item.bank == "sha256" for register in item.registers)
+    return selected if len(selected) == count else tuple(range(min(count, _MAX_VALUES)))

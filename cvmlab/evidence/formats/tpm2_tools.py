@@ -290,7 +290,7 @@ def _place_keys(found: _Found, signers: set[str], known: Sequence[tuple[str, byt
             found.placed[name] = Placement("", kind)
     placed = {found.publics[n].spki_sha256 for n, p in found.placed.items() if n in found.publics and p.name}
     for name, key in sorted(found.bare.items()):
-        alone = not signers and not found.publics
+        alone = not signers and not any(public.signing for public in found.publics.values())
         if has_ak:
             found.placed[name] = Placement("", "a key, by content; one is there by name, so it is not used")
         elif _spki(key) in signers or (alone and len(found.bare) == 1):
