@@ -40,7 +40,9 @@ def _finish(before: Baseline, after: Baseline, path: Path) -> None:
 )
 def baseline_accept(
     baseline: B,
-    evidence: Annotated[Path, typer.Argument(help="Evidence directory, or a zip or tar of one.")],
+    evidence: Annotated[
+        Path, typer.Argument(help="Evidence directory, a zip or tar of one, or a file of another tool.")
+    ],
     cause: Annotated[str, typer.Option("--cause", metavar="CODE", help="Code of the cause to accept.")],
     reason: Reason,
     output: Output = None,

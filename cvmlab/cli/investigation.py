@@ -27,7 +27,9 @@ from cvmlab.cli.common import (
 
 @app.command(epilog="Example: cvmlab investigate evidence/ --baseline good.json --trust-root root.pem")
 def investigate(
-    evidence: Annotated[Path, typer.Argument(help="Evidence directory, or a zip or tar of one.")],
+    evidence: Annotated[
+        Path, typer.Argument(help="Evidence directory, a zip or tar of one, or a file of another tool.")
+    ],
     baseline: Annotated[
         Path | None, typer.Option("--baseline", metavar="B", help="Baseline to compare.")
     ] = None,

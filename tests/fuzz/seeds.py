@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import sys
 from pathlib import Path
 
 import cbor2
@@ -169,3 +170,50 @@ def token_policies() -> list[bytes]:
     """A policy as text and as it is uploaded."""
     text = b"version= 1.0;\nauthorizationrules\n{\n=> permit();\n};\n"
     return [text, _token({"AttestationPolicy": base64.urlsafe_b64encode(text).decode()})]
+
+
+def _helpers() -> None:
+    """Runs outside pytest find the writers of containers too."""
+    folder = str(Path(__file__).resolve().parents[1] / "helpers")
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def containers(folder: Path) -> list[bytes]:
+    """A confidential VM's evidence in every tool's container."""
+    _helpers()
+    import containers as c
+
+    files = c.files_of(folder)
+    objects = (
+        c.trustee_v0(files), c.trustee_v1(files), c.trustee_tpm(files),
+        c.maa(files, wrap=False), c.maa(files),
+        {"platform": "az-snp", "evidence": c.trustee_v1(files)}, c.go_platform(files), c.go_dump(files),
+        c.keylime(files), c.constellation(files, c.azure_instance_info(files)),
+    )  # fmt: skip
+    plain = (c.bincode(files), c.gotpm_binary(files), c.gotpm_text(files), c.keylime_quote(files).encode())
+    return [*plain, *(json.dumps(value).encode() for value in objects)]
+
+
+def loose(folder: Path) -> list[bytes]:
+    """Files of tpm2-tools without their names."""
+    names = (
+        "quote.msg",
+        "quote.sig",
+        "ak.pub",
+        "ek.pub",
+        "ak.pem",
+        "pcrs.yaml",
+        "clock.yaml",
+        "ek_rsa.crt.der",
+    )
+    return [(folder / name).read_bytes() for name in names]
+
+
+def nitro() -> list[bytes]:
+    """A NitroTPM document with a signature that is none."""
+    payload = {
+        "module_id": "i-0-tpm0", "digest": "SHA384", "timestamp": 1_760_093_815_777,
+        "nitrotpm_pcrs": {0: bytes(48)}, "certificate": b"c", "cabundle": [b"r"], "nonce": b"n",
+    }  # fmt: skip
+    return [cbor2.dumps([cbor2.dumps({1: -35}), {}, cbor2.dumps(payload), bytes(96)])]

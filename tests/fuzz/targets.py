@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import tempfile
 from datetime import UTC, datetime
@@ -222,6 +223,43 @@ def evidence(data: bytes) -> None:
     render_html(result.document())
 
 
+def container(data: bytes) -> None:
+    """A file of another tool: each part is a file of the evidence directory, and the whole is read."""
+    from cvmlab.errors import EvidenceError
+    from cvmlab.evidence.directory import evidence_of
+    from cvmlab.evidence.formats import FORMATS, translate
+    from cvmlab.evidence.formats.values import keys_of
+    from cvmlab.evidence.names import role_of_name
+    from cvmlab.evidence.sources import RawFile
+
+    keys = keys_of(data)
+    for one in FORMATS:
+        one.recognise(data, keys)
+    with contextlib.suppress(EvidenceError):
+        evidence_of([RawFile("fuzz", data, len(data))], source="fuzz", default_name="fuzz")
+    found = translate(data, "fuzz")
+    if found is not None:
+        assert all(role_of_name(part.name) not in ("", "verifier", "description") for part in found.parts)
+        assert found.note()
+
+
+def loose(data: bytes) -> None:
+    """A file under no known name is placed or left alone."""
+    from cvmlab.evidence.formats.tpm2_tools import place
+
+    boot = SAMPLES / "baseline"
+    others = [(name, (boot / name).read_bytes()) for name in ("quote.msg", "quote.sig", "ak.pub")]
+    assert set(place([("fuzz", data)], others)) <= {"fuzz"}
+    assert set(place([("fuzz", data), *others], [])) <= {"fuzz", *(name for name, _ in others)}
+
+
+def nitro(data: bytes) -> None:
+    from cvmlab.tee.nitro import looks_like_nitro_document, parse_nitro_document
+
+    looks_like_nitro_document(data)
+    assert parse_nitro_document(data, source="fuzz").registers
+
+
 def token(data: bytes) -> None:
     """A token is read or refused; what is read is judged, shown, and never vouched for."""
     from datetime import UTC, datetime
@@ -260,7 +298,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for function in (
         log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, hardware, sipa,
         signature_list, device_path, load_option, gpt, sbat, certificate, quote, signature,
-        public, key, registers, record, clock, token, token_keys, token_policy, baseline, evidence,
+        public, key, registers, record, clock, token, token_keys, token_policy, baseline,
+        container, loose, nitro, evidence,
     )
 }  # fmt: skip
 
@@ -313,6 +352,9 @@ def _built(name: str, data: bytes) -> list[bytes]:
         "hcl-report": lambda: [made.hcl_report()],
         "snp-report": lambda: [made.snp_report()],
         "td-quote": lambda: [made.td_quote()],
+        "container": lambda: made.containers(SAMPLES.parent / "azure" / "good"),
+        "loose": lambda: made.loose(SAMPLES / "baseline"),
+        "nitro": made.nitro,
         "token": made.tokens,
         "token-keys": lambda: [made.token_keys()],
         "token-policy": made.token_policies,
