@@ -131,6 +131,9 @@ def _isolation(found: Translation, isolation: dict[str, object], path: str) -> N
     if looks_like_object(proof):
         _snp(found, proof, f"{path}.Evidence.Proof")
     elif proof:
+        if kind == "Tdx" and proof.isascii():
+            # older clients encode the text that Azure's host answered once more
+            proof = _bytes(found, proof.decode(), f"{path}.Evidence.Proof")
         found.add("td_quote.bin" if kind == "Tdx" else "snp_report.bin", f"{path}.Evidence.Proof", proof)
     found.add("runtime_claims.json", f"{path}.Evidence.RunTimeData", claims)
 

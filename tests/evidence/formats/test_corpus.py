@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import containers
 import pytest
 
 from cvmlab import investigate
@@ -195,3 +196,61 @@ def test_td_quote_and_runtime_claims_without_tdreport(azure: Path, tmp_path: Pat
     assert [status[name] for name in names] == ["holds"] * 5
     assert not result.assessment.hardware.registers
     assert "td-quote" in set(result.hardware()["kind"])
+
+
+def _tdx(azure: Path) -> tuple[bytes, bytes, bytes, bytes, list[bytes]]:
+    """TD quote, runtime claims, message, signature and register values of Azure's TDX sample."""
+    evidence = json.loads((azure / TRUSTEE / "az-tdx-vtpm/evidence-v0.json").read_text())
+    report, quote = bytes(evidence["hcl_report"]), evidence["tpm_quote"]
+    size = int.from_bytes(report[0x4D0:0x4D4], "little")
+    values = [bytes(value) for value in quote["pcrs"]]
+    claims = report[0x4D4 : 0x4D4 + size]
+    return bytes(evidence["td_quote"]), claims, bytes(quote["message"]), bytes(quote["signature"]), values
+
+
+@pytest.mark.parametrize("form", ["constellation", "maa", "maa_encoded_twice"])
+def test_td_quote_inside_other_tools_documents(azure: Path, tmp_path: Path, form: str) -> None:
+    td_quote, claims, message, signature, values = _tdx(azure)
+    proof = td_quote if form == "maa" else containers.b64url(td_quote).encode()
+    pcrs = {str(index): containers.b64(value) for index, value in enumerate(values)}
+    quote = {"quote": containers.b64(message), "rawSig": containers.b64(signature)}
+    info = {"AttestationReport": containers.b64(td_quote), "RuntimeData": containers.b64(claims)}
+    documents: dict[str, Any] = {
+        "constellation": {
+            "Attestation": {"quotes": [{**quote, "pcrs": {"hash": "SHA256", "pcrs": pcrs}}]},
+            "InstanceInfo": containers.b64(json.dumps(info).encode()),
+            "UserData": None,
+        },
+        "maa": {
+            "AttestationProtocolVersion": "2.0",
+            "TpmInfo": {
+                "PcrQuote": quote["quote"],
+                "PcrSignature": quote["rawSig"],
+                "PCRs": [{"Index": int(index), "Digest": digest} for index, digest in pcrs.items()],
+            },
+            "IsolationInfo": {
+                "Type": "Tdx",
+                "Evidence": {"Proof": containers.b64(proof), "RunTimeData": containers.b64(claims)},
+            },
+        },
+    }
+    (tmp_path / "x").write_text(json.dumps(documents[form.partition("_")[0]]))
+    result = investigate(tmp_path / "x", nonce=b"challenge")
+    assert not result.evidence.problems
+    status = {link.name: link.status for link in result.chain}
+    names = ("hardware-root", "key-binding", "quote", "nonce", "register-values")
+    assert [status[name] for name in names] == ["holds"] * 5
+
+
+def test_constellation_on_trusted_launch(tmp_path: Path, sample_data: Path) -> None:
+    """The key's certificate and its issuer come in ``InstanceInfo``; the root is the verifier's."""
+    folder = sample_data / "azure" / "good"
+    files = containers.files_of(folder)
+    issuer = containers.der(files["ca-vtpm.pem"])
+    info = {"AkCert": containers.b64(files["ak.crt"] + bytes(500)), "CA": containers.b64(issuer)}
+    bare = {name: data for name, data in files.items() if name not in ("ak.crt", "ca-vtpm.pem")}
+    (tmp_path / "x").write_text(json.dumps(containers.constellation(bare, info)))
+    root = sample_data / "azure" / "roots" / "vtpm.pem"
+    result = investigate(tmp_path / "x", nonce=files["nonce.hex"].decode().strip(), trust_roots=[root])
+    status = {link.name: link.status for link in result.chain}
+    assert (status["key-certificate"], status["quote"], status["nonce"]) == ("holds", "holds", "holds")

@@ -136,3 +136,28 @@ def test_nonce_in_no_file_is_the_verifiers(machine: Machine, tmp_path: Path) -> 
     result = investigate(tmp_path / "dump")
     assert result.assessment.link("nonce").status == "not-checked"
     assert "Nonce" in next(f.note for f in result.evidence.files if f.role == "container")
+
+
+def test_report_as_go_writes_a_oneof(corpus: Path, machine: Machine) -> None:
+    """``encoding/json`` of the generated types: the interface's name, then the variant's."""
+    import json
+
+    from google.protobuf import json_format
+
+    raw = (corpus / "azure" / SNP[0]).read_bytes()
+    document = containers.constellation(machine.files, go_names=True)
+    report = json_format.MessageToDict(snp_report_message(raw), preserving_proto_field_name=True)
+    document["Attestation"]["TeeAttestation"] = {"SevSnpAttestation": {"report": report}}
+    assert _part(json.dumps(document).encode(), "snp_report.bin") == raw
+
+
+def test_report_with_a_field_of_another_size_is_left_out(corpus: Path, machine: Machine) -> None:
+    raw = (corpus / "azure" / SNP[0]).read_bytes()
+    made = containers.attestation(machine.files)
+    made.sev_snp_attestation.report.CopyFrom(snp_report_message(raw))
+    made.sev_snp_attestation.report.chip_id = raw[:63]
+    found = translate(containers.encoded(made, "binary"), "x")
+    assert found is not None
+    assert "snp_report.bin" not in {part.name for part in found.parts}
+    assert "quote.msg" in {part.name.replace("-sha256", "") for part in found.parts}
+    assert [problem.field for problem in found.problems] == ["sev_snp_attestation.report.chip_id"]
