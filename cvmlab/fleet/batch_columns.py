@@ -71,7 +71,7 @@ class Part:
     Attributes:
         columns: Table (`COLUMNS`) to column to numbers; of dictionaries, places in `pools`, -1 for none.
         counts: Rows that each log has in ``events``, ``registers`` and ``problems``, in order of the logs.
-        pools: Dictionary column to its values, which may repeat.
+        pools: Dictionary column to its values, none of them twice.
     """
 
     columns: Mapping[str, Mapping[str, Numbers]]
@@ -143,18 +143,35 @@ def _dictionary(pieces: Sequence[Numbers], pools: Sequence[pa.Array], type_: pa.
     import numpy as np
     import pyarrow as pa
 
-    encoded = pa.concat_arrays([pool.cast(type_.value_type) for pool in pools]).dictionary_encode()
-    codes = np.empty(len(encoded) + 1, np.int32)
-    codes[:-1] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    codes[-1] = -1
-    joined = []
-    base = 0
-    for places, pool in zip(pieces, pools, strict=True):
-        # the code behind the last stands for -1
-        shifted = places if base == 0 else np.where(places < 0, -1, places + base)
-        joined.append(codes[shifted])
-        base += len(pool)
-    indices = joined[0] if len(joined) == 1 else np.concatenate(joined)
+    if len(pools) == 1:
+        indices, values = pieces[0].astype(np.int32), pools[0]
+    else:
+        values, codes = _joined(pools)
+        # the code behind the last of a part stands for -1
+        indices = np.concatenate([code[places] for code, places in zip(codes, pieces, strict=True)])
     absent = indices < 0
     mask = absent if absent.any() else None
-    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32(), mask=mask), encoded.dictionary)
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32(), mask=mask), values)
+
+
+def _joined(pools: Sequence[pa.Array]) -> tuple[pa.Array, list[Numbers]]:
+    """Join pools; return the values, and for each pool the code of each value and of none."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values, codes = pools[0], [np.append(np.arange(len(pools[0]), dtype=np.int32), np.int32(-1))]
+    for pool in pools[1:]:
+        code = np.full(len(pool) + 1, -1, np.int32)
+        # the smaller of the two becomes a table in which the larger is looked up
+        if len(pool) < len(values):
+            found = pc.index_in(values, value_set=pool).fill_null(-1).to_numpy(zero_copy_only=False)
+            known = np.flatnonzero(found >= 0)
+            code[found[known]] = known
+        else:
+            code[:-1] = pc.index_in(pool, value_set=values).fill_null(-1).to_numpy(zero_copy_only=False)
+        new = np.flatnonzero(code[:-1] < 0)
+        code[new] = len(values) + np.arange(len(new))
+        values = pa.concat_arrays([values, pool.take(pa.array(new))])
+        codes.append(code)
+    return values, codes

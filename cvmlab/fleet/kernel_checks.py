@@ -24,7 +24,11 @@ COVERED: Final = ("", "", "", "data", "variable data only", "text without NUL")
 
 _MAX_NAME: Final = 1 << 10
 _MAX_VARIABLE: Final = 1 << 20
+_LONGEST_LABEL: Final = 48
 _NO_ACTION: Final = 3
+_EVENT_TAG: Final = 6
+_INITRD_TAG: Final = 0x8F3B22EC
+_LOAD_OPTIONS_TAG: Final = 0x8F3B22ED
 _COMPACT_HASH: Final = 0xC
 _IPL: Final = 0xD
 _VARIABLE_BOOT: Final = 0x80000002
@@ -102,6 +106,17 @@ def guess_covered(
                     part_size = text - prefix
                 elif text > 0 and (buffer[at] == 40 or buffer[at] == 47):
                     rule = DESCRIBES
+            wide = cc[event] == 0 and (registers[event] == 8 or registers[event] == 12)
+            if wide and _is_long_wide_text(buffer, at, size):
+                rule = DATA
+            shim = cc[event] == 0 and registers[event] == 14
+            if shim and _is_shim_variable(buffer, at, _text_size(buffer, at, size)):
+                rule = DESCRIBES
+        elif kind == _EVENT_TAG:
+            if size >= 8 and _u32(buffer, at + 4) <= size - 8:
+                tag = _u32(buffer, at)
+                if tag in (_INITRD_TAG, _LOAD_OPTIONS_TAG):
+                    rule = DESCRIBES
         else:
             for known in _OUTSIDE:
                 if kind == known:
@@ -120,6 +135,11 @@ def _u64(buffer: Bytes, at: int) -> int:
     for k in range(4, 8):
         if buffer[at + k] != 0:
             return -1
+    return _u32(buffer, at)
+
+
+@compiled
+def _u32(buffer: Bytes, at: int) -> int:
     value = 0
     for k in range(3, -1, -1):
         value = value << 8 | buffer[at + k]
@@ -133,9 +153,44 @@ def _text_size(buffer: Bytes, at: int, size: int) -> int:
         value = buffer[at + k]
         if value == 0:
             return k
-        if value < 0x20 or value > 0x7E:
+        blank = value == 9 or value == 10 or value == 13
+        if (value < 0x20 or value > 0x7E) and not blank:
             return 0
     return size
+
+
+@compiled
+def _is_shim_variable(buffer: Bytes, at: int, size: int) -> bool:
+    """True for the name of a variable of shim, whose contents are measured and not logged."""
+    if size < 4 or size > 35:
+        return False
+    mok = buffer[at] == 77 and buffer[at + 1] == 111 and buffer[at + 2] == 107
+    sbat = buffer[at] == 83 and buffer[at + 1] == 98 and buffer[at + 2] == 97 and buffer[at + 3] == 116
+    if not mok and (not sbat or size < 5):
+        return False
+    for k in range(size):
+        value = buffer[at + k]
+        if not (65 <= value <= 90 or 97 <= value <= 122):
+            return False
+    return True
+
+
+@compiled
+def _is_long_wide_text(buffer: Bytes, at: int, size: int) -> bool:
+    """True for a text in UTF-16 of printable ASCII alone, too long to name a section or an extension."""
+    if size < 2 * _LONGEST_LABEL or size % 2:
+        return False
+    length = 0
+    for k in range(0, size, 2):
+        if buffer[at + k + 1] != 0:
+            return False
+        value = buffer[at + k]
+        if value == 0:
+            break
+        if value < 0x20 or value > 0x7E:
+            return False
+        length += 1
+    return length >= _LONGEST_LABEL
 
 
 @compiled
@@ -174,45 +229,54 @@ def _is_uuid(buffer: Bytes, at: int, size: int) -> bool:
 
 
 @compiled
-def confirm(buffer: Bytes, bank_size: int, events: Ints, digests: Ints, found: Bytes, fits: Bytes) -> None:
+def confirm(events: Ints, digests: Bytes, found: Bytes, fits: Bytes) -> None:
     """Clear `fits` of each event whose digest is not the one found.
 
     Args:
-        buffer: The bytes of all logs.
-        bank_size: Bytes of a digest.
-        events: Events that were hashed; rows of `fits`.
-        digests: Offset of the digest of each of `events`; -1 where it has none in this bank.
+        events: Events that were hashed; rows of `digests` and `fits`.
+        digests: Digest of every event.
         found: Digest of the part of each of `events`.
         fits: In and out.
     """
     for place in range(len(events)):
-        if digests[place] < 0:
-            continue
-        for k in range(bank_size):
-            if buffer[digests[place] + k] != found[place, k]:
-                fits[events[place]] = 0
+        event = events[place]
+        for k in range(digests.shape[1]):
+            if digests[event, k] != found[place, k]:
+                fits[event] = 0
                 break
 
 
 @compiled
-def digest_places(
-    models: Ints, e_first: Ints, e_count: Ints, d_algorithm: Ints, d_offset: Ints, numbers: Ints, out: Ints
+def copy_digests(
+    buffer: Bytes,
+    models: Ints,
+    e_first: Ints,
+    e_count: Ints,
+    d_algorithm: Ints,
+    d_offset: Ints,
+    numbers: Ints,
+    out: tuple[Bytes, Bytes, Bytes, Bytes],
+    present: Bytes,
 ) -> None:
-    """Find where the digests of events lie: one column a bank, -1 where an event has none."""
+    """Copy the digests of events into rows, an array a bank.
+
+    Args:
+        buffer: The bytes of all logs.
+        models: Row of each event in the event columns.
+        e_first: Event column.
+        e_count: Event column.
+        d_algorithm: Digest column.
+        d_offset: Digest column.
+        numbers: TPM_ALG_ID of each bank.
+        out: Out: digests in each bank; rows of events without one are left alone.
+        present: Out: 1 for each event that has one, a row a bank.
+    """
     for event in range(len(models)):
         row = models[event]
-        for bank in range(len(numbers)):
-            out[event, bank] = -1
         for place in range(e_first[row], e_first[row] + e_count[row]):
             for bank in range(len(numbers)):
                 if d_algorithm[place] == numbers[bank]:
-                    out[event, bank] = d_offset[place]
-
-
-@compiled
-def copy_rows(buffer: Bytes, offsets: Ints, size: int, out: Bytes) -> None:
-    """Copy `size` bytes from each offset that is not -1 into a row."""
-    for row in range(len(offsets)):
-        if offsets[row] >= 0:
-            for k in range(size):
-                out[row, k] = buffer[offsets[row] + k]
+                    rows = out[bank]
+                    present[bank, event] = 1
+                    for k in range(rows.shape[1]):
+                        rows[event, k] = buffer[d_offset[place] + k]

@@ -49,8 +49,10 @@ def hash_messages(bank: int, buffer: Bytes, offsets: Ints, sizes: Ints) -> Bytes
     Returns:
         Digests, one row a part.
     """
-    order = np.argsort(sizes, kind="stable")  # lanes that work together end together
     start = _STARTS[bank]
+    # lanes that work together end together; within one number of blocks, memory is read in order
+    blocks = np.minimum((sizes + 2 * start.itemsize) // (16 * start.itemsize), 0xFFFF).astype(np.uint16)
+    order = np.argsort(blocks, kind="stable")
     found = np.empty((len(offsets), len(start)), start.dtype)
     _hash_many(bank, buffer, offsets, sizes, order, start, found)
     return digest_bytes(bank, found)
@@ -157,10 +159,14 @@ def _hash_many(
         lanes = min(LANES, len(order) - first)
         for word in range(words):
             state[word, :] = start[word]
-        blocks = (sizes[order[first + lanes - 1]] + least + size - 1) // size
+        blocks = 0
+        for lane in range(lanes):
+            blocks = max(blocks, (sizes[order[first + lane]] + least + size - 1) // size)
         for number in range(blocks):
             for lane in range(lanes):
                 message = order[first + lane]
+                if number * size >= sizes[message] + least:
+                    continue
                 if bank < 2:
                     _fill32(buffer, offsets[message], sizes[message], number, block, lane)
                 else:

@@ -17,7 +17,6 @@ from cvmlab.fleet.lanes import load64
 if TYPE_CHECKING:
     from cvmlab.fleet.compiled import Bytes, Ints, Small, Words
 
-BANK_SIZES: Final = (20, 32, 48, 64)
 MAX_PROBES: Final = 64
 """Most places of a table looked at; what is not found there counts as new."""
 
@@ -147,58 +146,60 @@ def intern_events(
 
 
 @compiled
-def intern_digests(
-    buffer: Bytes, offsets: Ints, seed: np.uint64, table: Small, hashes: Words, models: Ints, ids: Small
-) -> int:
-    """Number the digests of distinct events, all banks together.
+def intern_rows(
+    data: Bytes,
+    size: int,
+    wanted: Bytes,
+    seed: np.uint64,
+    table: Small,
+    hashes: Words,
+    models: Ints,
+    ids: Small,
+) -> tuple[int, int]:
+    """Number rows by their bytes.
 
     Args:
-        buffer: The bytes of all logs.
-        offsets: For each event a row: offset of the digest of each bank, -1 where there is none.
+        data: Bytes of all rows, one behind the other.
+        size: Bytes of a row.
+        wanted: 1 for each row to number; others have -1.
         seed: Seed of the hash.
-        table: Work space filled with -1, a power of two, at least twice as long as `offsets`.
+        table: Work space filled with -1, a power of two, at least twice as long as there are rows.
         hashes: Work space: hash of each number.
-        models: Out: first event of each number.
-        ids: Out: number of each event.
+        models: Out: first row of each number.
+        ids: Out: number of each row.
 
     Returns:
-        How many numbers there are.
+        How many numbers there are, and how many of them may repeat an earlier one because too many collided.
     """
     mask = len(table) - 1
     found = 0
-    for event in range(len(offsets)):
-        key = seed
-        for bank in range(len(BANK_SIZES)):
-            if offsets[event, bank] >= 0:
-                key = _hash_bytes(buffer, offsets[event, bank], BANK_SIZES[bank], key ^ np.uint64(bank + 1))
+    repeated = 0
+    for row in range(len(wanted)):
+        ids[row] = -1
+        if wanted[row] == 0:
+            continue
+        key = _hash_bytes(data, row * size, size, seed)
         slot = np.int64(key & np.uint64(mask))
         number = -1
         for _ in range(MAX_PROBES):
             known = table[slot]
             if known < 0:
                 break
-            if hashes[known] == key:
-                model = models[known]
-                same = True
-                for bank in range(len(BANK_SIZES)):
-                    one, other = offsets[event, bank], offsets[model, bank]
-                    if (one < 0) != (other < 0):
-                        same = False
-                    elif one >= 0 and same:
-                        same = _same_bytes(buffer, one, other, BANK_SIZES[bank])
-                if same:
-                    number = known
-                    break
+            if hashes[known] == key and _same_bytes(data, row * size, models[known] * size, size):
+                number = known
+                break
             slot = (slot + 1) & mask
         if number < 0:
             number = found
             hashes[number] = key
-            models[number] = event
+            models[number] = row
             found += 1
             if table[slot] < 0:
                 table[slot] = number
-        ids[event] = number
-    return found
+            else:
+                repeated += 1
+        ids[row] = number
+    return found, repeated
 
 
 @compiled
@@ -218,7 +219,7 @@ def link_states(
     out_log: Small,
     out_register: Small,
     out_state: Small,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Follow the registers of each log from state to state: a state is a start, or another and a digest.
 
     No value is computed here. Logs that boot alike share their states.
@@ -241,11 +242,12 @@ def link_states(
         out_state: and its last state.
 
     Returns:
-        How many states and how many rows there are.
+        How many states and how many rows there are, and how many states may repeat another.
     """
     mask = len(table_keys) - 1
     states = ROOTS
     rows = 0
+    repeated = 0
     now = np.empty(24, np.int32)
     for log in range(len(firsts) - 1):
         now[:] = -1
@@ -284,6 +286,8 @@ def link_states(
                 if table_states[slot] < 0:
                     table_keys[slot] = key
                     table_states[slot] = following
+                else:
+                    repeated += 1
             now[register] = following
         for register in range(24):
             if now[register] >= 0:
@@ -291,7 +295,7 @@ def link_states(
                 out_register[rows] = register
                 out_state[rows] = now[register]
                 rows += 1
-    return states, rows
+    return states, rows, repeated
 
 
 @compiled

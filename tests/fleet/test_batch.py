@@ -244,7 +244,16 @@ _RULED = (
 _WORDS = st.sampled_from(
     [
         *("grub_cmd: ", "grub_cmd ", "kernel_cmdline: ", "/boot/vmlinuz", "(hd0)/x", "a=b", "é", "\x01"),
-        *("sysinit", "ready:final", "MokList", ".linux", "Linux initrd", "LOADED_IMAGE::LoadOptions"),
+        *(
+            "sysinit",
+            "ready:final",
+            "MokList",
+            "Mok",
+            "SbatLevel",
+            ".linux",
+            "Linux initrd",
+            "LOADED_IMAGE::LoadOptions",
+        ),
         *("UUID: 0f8fad5b-d9cb-469f-a165-70867728950e", "UUID: 0f8fad5b-d9cb-469f-a165-70867728950"),
     ]
 )
@@ -261,6 +270,13 @@ _DATA = st.one_of(
         st.binary(max_size=30),
         st.sampled_from([0, 0, 0, 1, 1 << 40]),
     ),
+    st.builds(
+        lambda tag, size, rest: struct.pack("<II", tag, size) + rest,
+        st.sampled_from([0x8F3B22EC, 0x8F3B22ED, 0xF5BC582A, 0x00010002, 0x00100001]),
+        st.integers(0, 12),
+        st.binary(max_size=12),
+    ),
+    st.sampled_from([40, 47, 48, 60]).map(lambda size: ("root=" + "x" * size)[:size].encode("utf-16-le")),
 )
 
 
@@ -268,7 +284,10 @@ _DATA = st.one_of(
 @given(
     events=st.lists(
         st.tuples(
-            st.sampled_from([0, 1, 4, 5, 7, 8, 9, 11, 14]), st.sampled_from(_RULED), _DATA, st.integers(0, 5)
+            st.sampled_from([0, 1, 4, 5, 7, 8, 9, 11, 12, 14]),
+            st.sampled_from(_RULED),
+            _DATA,
+            st.integers(0, 5),
         ),
         min_size=1,
         max_size=12,
