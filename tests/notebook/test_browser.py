@@ -112,18 +112,26 @@ def test_notebook_reads_in_jupyterlab(browser: Browser, lab: str, theme: str) ->
 
 
 def _run_all(page: Page) -> None:
-    """Run the notebook from the menu; a click while JupyterLab still starts is lost, so try again."""
+    """Run the notebook from the menu; a click while JupyterLab still starts is lost, so try again.
+
+    A dialog that JupyterLab opens meanwhile, as it does on a busy machine, lies over the menu.
+    """
     last = ".jp-OutputArea-output:has-text('report written to')"
+    asked = ""
     for _ in range(6):
         page.keyboard.press("Escape")
-        page.click("text=Run >> nth=0")
-        page.click("text=Run All Cells")
+        dialog = page.locator(".jp-Dialog")
+        if dialog.count():
+            asked = dialog.first.inner_text()
+            dialog.first.locator(".jp-mod-accept").click()
         try:
+            page.click("text=Run >> nth=0", timeout=10_000)
+            page.click("text=Run All Cells", timeout=10_000)
             page.wait_for_selector(last, timeout=25_000)
         except PlaywrightTimeout:
             continue
         return
-    raise AssertionError("the notebook did not run to its end")
+    raise AssertionError(f"the notebook did not run to its end; JupyterLab asked: {asked or 'nothing'}")
 
 
 @pytest.fixture(scope="module")
