@@ -51,15 +51,16 @@ def _is_binary(data: bytes) -> bool:
 
 
 def _cut_key(data: bytes) -> bool:
-    head = data[:600]
-    for size in range(64, len(head)):
-        if int.from_bytes(head[1:3], "little") == (size & 0x7F | 0x80 | size >> 7 << 8):
-            try:
-                parse_public(head[3 : 3 + size], source="")
-            except ParseError:
-                return False
-            return True
-    return False
+    """Tell a public area behind the length of the first field, of one byte or two."""
+    long = data[1:2] >= b"\x80"
+    start = 3 if long else 2
+    size = int.from_bytes(data[1:start], "little")
+    size = (size & 0x7F) | (size >> 8 << 7) if long else size
+    try:
+        parse_public(data[start : start + size], source="")
+    except ParseError:
+        return False
+    return True
 
 
 def translate(data: bytes, source: str) -> Translation:

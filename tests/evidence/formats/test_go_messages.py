@@ -103,6 +103,14 @@ def test_field_of_a_later_version_is_kept_out_and_said(machine: Machine) -> None
     assert "field 12" in found.note()
 
 
+def test_message_that_is_cut_is_known_by_its_key(machine: Machine) -> None:
+    """Behind the key any cut is an error of this format, never a file of nobody's."""
+    data = containers.gotpm_binary(machine.files)
+    for size in range(300, len(data) - 1, 97):
+        with pytest.raises(ParseError):
+            translate(data[:size], "x")
+
+
 @pytest.mark.parametrize(
     ("edit", "word"),
     [
