@@ -110,7 +110,9 @@ def set_class(
                 )
             slots[index] = replace(one, slot_class=slot_class)
             touched += 1
-        return replace(pinned, slots=tuple(slots))
+        # a register of which nothing changed stays the same object: it need not be judged again
+        same = all(new is old for new, old in zip(slots, pinned.slots, strict=True))
+        return pinned if same else replace(pinned, slots=tuple(slots))
 
     shared = baseline.registers if cohort is not None else tuple(change(r) for r in baseline.registers)
     cohorts = tuple(
