@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.baseline.comparison import compare
 from cvmlab.errors import CvmlabError, EvidenceError, ParseError
 from cvmlab.evidence.context import VerifierContext
 from cvmlab.evidence.directory import evidence_of
 from cvmlab.evidence.sources import RawFile
 from cvmlab.explain.verdict import explain
 from cvmlab.findings import Problem
+from cvmlab.fleet.profiles import Profiles
 from cvmlab.report.investigation import Investigation
 from cvmlab.report.verdict import verdict_object
 from cvmlab.tpm.credential import parse_credential_activation
@@ -81,19 +81,24 @@ class Evaluator:
     """
 
     def __init__(self, baseline: Baseline | None, context: VerifierContext) -> None:
-        self.baseline = baseline
         self.context = context
+        self._profiles = Profiles(baseline) if baseline is not None else None
 
-    def investigate(self, evidence: Evidence, context: VerifierContext | None = None) -> Investigation:
-        """Return what `cvmlab.investigate` returns for the same evidence.
+    def investigate(
+        self, evidence: Evidence, context: VerifierContext | None = None
+    ) -> tuple[Investigation, str | None]:
+        """Return what `cvmlab.investigate` returns for the same evidence, and the boot's profile.
 
         Args:
             evidence: The claims.
             context: What the verifier knows of this machine; by default what it knows of all.
         """
         assessment = assess(evidence, context or self.context)
-        comparison = compare(assessment, self.baseline) if self.baseline is not None else None
-        return Investigation(assessment, comparison, explain(assessment, comparison))
+        if self._profiles is None:
+            return Investigation(assessment, None, explain(assessment, None)), None
+        comparison, profile = self._profiles.comparison(assessment)
+        result = Investigation(assessment, comparison, explain(assessment, comparison))
+        return result, profile.id if profile is not None else None
 
 
 def evaluate_batch(
@@ -164,7 +169,7 @@ def _row(
         context = replace(context, nonce=nonce, nonce_source="the nonce given")
     if activation:
         context = _activated(context, activation)
-    result = evaluator.investigate(evidence, context)
+    result, profile = evaluator.investigate(evidence, context)
     primary, binding = result.primary, result.assessment.binding
     found = verdict_object(result)
     causes = found["causes"]
@@ -174,6 +179,7 @@ def _row(
         "reason": primary.entry.reason if primary is not None else None,
         "codes": [cause["code"] for cause in causes] if isinstance(causes, list) else [],
         "summary": result.summary,
+        "profile": profile,
         "evidence_hash": evidence.evidence_hash,
         "ak_name": binding.public.name.hex() if binding.bound and binding.public is not None else None,
         "object": json.dumps(found),
