@@ -1,0 +1,107 @@
+"""`cvmlab fleet recommend`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cvmlab.cli.common import At, Json, Roots, app, print_json, show
+from cvmlab.errors import CvmlabError
+
+if TYPE_CHECKING:
+    from cvmlab.fleet.inventory import Inventory
+    from cvmlab.fleet.proven import Proven
+
+fleet = typer.Typer(help="Many machines: recommendations and their reasons.", no_args_is_help=True)
+app.add_typer(fleet, name="fleet")
+
+
+@fleet.command(
+    epilog="Example: cvmlab fleet recommend machines.json --assessments defender.json --html r.html"
+)
+def recommend(
+    inventory: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INVENTORY...",
+            help="Exports of machines (JSON, JSON lines, CSV), folders, or - for stdin.",
+        ),
+    ],
+    assessments: Annotated[
+        list[Path] | None,
+        typer.Option("--assessments", metavar="F", help="What the provider says: exports of assessments."),
+    ] = None,
+    evidence: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--evidence", metavar="E", help="Evidence of machines, or a folder of such; repeatable."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="B", help="Baseline for the evidence.")
+    ] = None,
+    rules: Annotated[
+        list[Path] | None,
+        typer.Option("--rules", metavar="TOML", help="Further rules; they replace those of the same key."),
+    ] = None,
+    trust_root: Roots = None,
+    at: At = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one row a machine and rule, as CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what should be changed on which machine and why, and whether the provider says the same.
+
+    Exit code 0: nothing to do; 1: something is Unhealthy, or evidence contradicts the configuration.
+    """
+    from cvmlab.fleet.inventory import read_inventory
+    from cvmlab.fleet.recommend_view import recommendations_document, recommendations_object
+    from cvmlab.fleet.recommendations import recommend as run
+
+    if as_csv and as_json:
+        raise CvmlabError("--csv and --json exclude each other")
+    read = read_inventory(*inventory, *(assessments or ()))
+    if not read.machines:
+        first = next(
+            (str(problem) for problem in read.problems if problem.fatal), "nothing in it is a machine"
+        )
+        raise CvmlabError(f"no machine was read: {first}")
+    proven = _proven(read, evidence, baseline, trust_root, at) if evidence else None
+    found = run(read, proven, rules=rules or ())
+    if html is not None:
+        from cvmlab.view import render_page
+
+        html.write_text(render_page(recommendations_document(found)), encoding="utf-8")
+        sys.stderr.write(f"report written to {html}\n")
+    if as_json:
+        print_json(recommendations_object(found))
+    elif as_csv:
+        from cvmlab.exchange import write_csv
+
+        write_csv(found.frame(), sys.stdout)
+    else:
+        show(recommendations_document(found))
+    raise typer.Exit(1 if found.unhealthy or found.contradictions else 0)
+
+
+def _proven(
+    inventory: Inventory,
+    paths: list[Path],
+    baseline: Path | None,
+    roots: list[Path] | None,
+    at: str | None,
+) -> dict[str, Proven]:
+    from cvmlab.fleet.proven import proven_by
+    from cvmlab.fleet.recommendations import match_evidence
+    from cvmlab.report.investigation import investigate
+
+    results = {}
+    for path in paths:
+        folders = [one for one in sorted(path.iterdir()) if one.is_dir()] if path.is_dir() else []
+        for place in folders or [path]:
+            result = investigate(place, baseline=baseline, trust_roots=roots or (), at=at)
+            results[result.evidence.machine] = proven_by(result)
+    return {machine: results[name] for name, machine in match_evidence(inventory, results).items()}
