@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from cvmlab.baseline.difference import Difference, difference
 from cvmlab.baseline.facts import BootFacts, boot_facts
 from cvmlab.baseline.files import unknown_digests
-from cvmlab.baseline.modules import ModuleRules
+from cvmlab.baseline.modules import ModuleRules, only_counters
 from cvmlab.baseline.pairing import pair_events
 from cvmlab.baseline.policy import PolicyResult, check_policy
 from cvmlab.baseline.values import allowed_values
@@ -379,7 +379,7 @@ def _rows(
     for i in pairing.removed:
         order = _order(i, pairing.ordered, events, slots)
         rows.append(_row(baseline, pinned, "removed", i, None, order, trust, banks))
-    return rows
+    return [row for row in rows if not only_counters(row)]
 
 
 def _relabelled(slot: Slot, event: Event) -> bool:

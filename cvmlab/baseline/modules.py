@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cvmlab.trust.assess import Assessment
 
 REGISTERS: Final = (12, 13)
+# wbcl.h: SIPAEVENT_BOOTCOUNTER, _EVENTCOUNTER and _COUNTERID, which go on with every boot
+_COUNTERS: Final = frozenset({0x00020002, 0x00020006, 0x00020007})
 _NAMED: Final = 13
 
 
@@ -139,6 +141,28 @@ class ModuleRules:
         old, new = modules(before), modules(after)
         gone = {module_path(m.path) for m in old if m.path} - {module_path(m.path) for m in new}
         return bool(new) and not gone and all(self.passes(module, old) for module in new)
+
+
+def only_counters(row: DiffRow) -> bool:
+    """Tell whether nothing but counters of boots and events differs: they differ in every two boots."""
+    if row.change != "changed" or row.kind != "windows-boot" or row.trust == "digest-only":
+        return False
+    before, after = (p.value if p is not None else None for p in (row.payload_before, row.payload_after))
+    if not is_tree(before) or not is_tree(after):
+        return False
+
+    def told(tree: tuple[SipaEvent, ...]) -> list[tuple[tuple[int, ...], bytes]]:
+        return [item for item in _every(tree) if item[0][-1] not in _COUNTERS]
+
+    return told(before) == told(after)
+
+
+def _every(
+    tree: tuple[SipaEvent, ...], above: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    for event in tree:
+        yield (*above, event.id), event.payload
+        yield from _every(event.children, (*above, event.id))
 
 
 def _rest(tree: tuple[SipaEvent, ...]) -> list[tuple[tuple[int, ...], bytes]]:

@@ -61,6 +61,10 @@ def pair_events(
     taken = set(paired.values())
     free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in paired}
     free_events = {j: _label(event) for j, event in enumerate(events) if j not in taken}
+    # the same digest elsewhere says more than the same label here
+    moved = _moved(slots, free_slots, free_events, allowed, keys)
+    for i, j in moved:
+        del free_slots[i], free_events[j]
     by_label = pair_leftovers(free_slots, free_events, exact)
     for i, j in by_label:
         del free_slots[i], free_events[j]
@@ -77,16 +81,8 @@ def pair_events(
         key for i, slot in enumerate(slots) if slot.slot_class == "repeatable" for key in allowed[i]
     }
     missing = {i for i in free_slots if slots[i].slot_class not in ("optional", "ignored")}
-    moved, added, repeated = [], [], []
-    for j in sorted(free_events):
-        home = next((i for i in sorted(missing) if keys[j] in allowed[i]), None)
-        if keys[j] in repeatable:
-            repeated.append(j)
-        elif home is not None:
-            missing.discard(home)
-            moved.append((home, j))
-        else:
-            added.append(j)
+    repeated = [j for j in sorted(free_events) if keys[j] in repeatable]
+    added = [j for j in sorted(free_events) if keys[j] not in repeatable]
     return Pairing(
         tuple(exact), open_, changed, tuple(moved), tuple(added), tuple(sorted(missing)), tuple(repeated)
     )
@@ -111,6 +107,31 @@ def _exact(
     for (a, b), (a_end, b_end) in pairwise([(-1, -1), *pairs, (len(slots), len(events))]):
         found += [(a + 1 + i, b + 1 + j) for i, j in align(allowed[a + 1 : a_end], keys[b + 1 : b_end])]
     return sorted(found)
+
+
+def _moved(
+    slots: Sequence[Slot],
+    free_slots: Mapping[int, object],
+    free_events: Mapping[int, object],
+    allowed: Sequence[frozenset[Hashable]],
+    keys: Sequence[Hashable],
+) -> list[tuple[int, int]]:
+    """Pair events with unpaired slots elsewhere that allow just them."""
+    homes: dict[Hashable, list[int]] = {}
+    for i in sorted(free_slots, reverse=True):
+        if slots[i].slot_class not in ("optional", "ignored", "repeatable"):
+            for key in allowed[i]:
+                homes.setdefault(key, []).append(i)
+    found: list[tuple[int, int]] = []
+    used: set[int] = set()
+    for j in sorted(free_events):
+        waiting = homes.get(keys[j], [])
+        while waiting and waiting[-1] in used:
+            waiting.pop()
+        if waiting:
+            used.add(waiting[-1])
+            found.append((waiting.pop(), j))
+    return found
 
 
 def _key(digests: Mapping[str, bytes], banks: Sequence[str]) -> tuple[bytes | None, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.baseline.difference import facing
+from cvmlab.explain.meaning import windows
 from cvmlab.findings import Finding
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ _ACTION_BY_REGISTER: Final = {
 _DEPLOYMENT_WORDS: Final = ("BOOT_IMAGE=", "ostree=", "initrd=")
 _KERNEL_NAME: Final = re.compile(r"(vmlinu[xz]|bzimage|zimage|linux|kernel)([-._0-9].*)?|.*bzimage(\.efi)?")
 _FIRMWARE_PATHS: Final = ("Fv(", "MemoryMapped(")
+# systemd, src/boot/efi/linux.c: the vendor media path under which the stub starts the kernel it carries
+_STUB_KERNEL: Final = "venmedia(55c5d1f8-04cd-46b5-8a20-e56cbb3052d0"
 _UKI_SECTIONS: Final = {
     ".cmdline": "kernel-command-line-changed",
     ".linux": "kernel-changed",
@@ -141,7 +144,11 @@ def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
     """The event that started the unified kernel image: the last application before its sections."""
     slots = (slot for register in comparison.baseline.registers for slot in register.slots)
     events = log.events if log is not None else ()
-    sections = [event.index for event in events if event.payload.kind == "uki-section"]
+    sections = [
+        event.index
+        for event in events
+        if event.payload.kind == "uki-section" or event.payload.name.lower().startswith(_STUB_KERNEL)
+    ]
     if not sections and not any(slot.kind == "uki-section" for slot in slots):
         return None
     before = sections[0] if sections else len(events)
@@ -156,6 +163,7 @@ def _finding(row: DiffRow, code: str) -> Finding:
         "kind": row.kind,
         "name": row.name,
         "slot": row.slot,
+        "same_name": row.change == "changed" and row.before == row.after,
         "difference": [list(line) for line in row.difference.lines],
         **{key: value for key, value in row.difference.detail.items() if key not in ("order", "severity")},
     }
@@ -247,6 +255,8 @@ def _revocations(row: DiffRow) -> str:
 
 
 def _application(row: DiffRow) -> str:
+    if row.name.lower().startswith(_STUB_KERNEL):
+        return "kernel-changed"
     path = row.name.replace("\\", "/").lower()
     base = path.rsplit("/", 1)[-1]
     if path.startswith("/efi/linux/"):
@@ -339,6 +349,7 @@ _SPECIAL: Final[dict[str, Callable[[DiffRow], str]]] = {
     "efi-action": _action,
     "action": _action,
     "mok-state": _mok_state,
+    "windows-boot": windows.code_of,
 }
 
 

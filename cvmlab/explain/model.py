@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cvmlab.explain.meaning.model import NO_MEANING
+
 if TYPE_CHECKING:
     from cvmlab.explain.catalogue import CatalogueEntry, Severity
     from cvmlab.explain.known_values import KnownValue
+    from cvmlab.explain.meaning.model import Meaning
     from cvmlab.findings import Finding, Link
 
 VerdictWord = Literal["trusted", "not-trusted", "inconclusive"]
@@ -28,6 +31,7 @@ class Cause:
         findings: All findings of this code.
         consequences: Causes that follow from this one.
         confidence: 0 to 1: how sure it is that this is what happened.
+        meaning: The decoded before and after, and what speaks for and against an update.
     """
 
     entry: CatalogueEntry
@@ -40,6 +44,7 @@ class Cause:
     findings: tuple[Finding, ...]
     consequences: tuple[Cause, ...]
     confidence: float
+    meaning: Meaning = NO_MEANING
 
     @property
     def code(self) -> str:

@@ -99,7 +99,11 @@ def _rank(cause: Cause) -> tuple[bool, bool, bool, int, int, str]:
 
 
 def _parent(code: str, flat: Mapping[str, Cause]) -> str | None:
-    """The best-ranked present code that explains `code`; a claim never explains a proven one."""
+    """The nearest present code that explains `code`; a claim never explains a proven one.
+
+    The catalogue lists the nearest first: of a kernel and a boot loader that changed, the kernel explains
+    a new configuration.
+    """
     child = flat[code]
     candidates = [
         flat[other]
@@ -110,8 +114,20 @@ def _parent(code: str, flat: Mapping[str, Cause]) -> str | None:
         and flat[other].severity != "info"
         # the cause of a broken link is itself at a broken link
         and (flat[other].broken or not child.broken)
+        and _can(flat[other], child)
     ]
-    return min(candidates, key=_rank).code if candidates else None
+    return candidates[0].code if candidates else None
+
+
+def _can(parent: Cause, child: Cause) -> bool:
+    """Tell whether the findings allow a consequence that the catalogue knows.
+
+    Another boot order starts another file. It explains no other contents of the file that was started
+    before.
+    """
+    if (parent.code, child.code) != ("boot-order-changed", "boot-loader-changed"):
+        return True
+    return not any(finding.detail.get("same_name") for finding in child.findings)
 
 
 def _with_consequences(code: str, flat: Mapping[str, Cause], parents: Mapping[str, str | None]) -> Cause:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
 from cvmlab.explain.codes import diff_findings, file_findings, value_findings
 from cvmlab.explain.known_values import known_findings, known_values
+from cvmlab.explain.meaning.judge import judge_causes
 from cvmlab.explain.model import Explanation, RegisterRow
 from cvmlab.explain.rank import causes
 from cvmlab.explain.reconcile import replay_findings
 from cvmlab.findings import LINKS, Finding, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from cvmlab.artifacts import Match
     from cvmlab.baseline.comparison import Comparison
     from cvmlab.explain.model import Cause, VerdictWord
     from cvmlab.trust.assess import Assessment
@@ -26,12 +28,17 @@ _COMMON_WORDS: Final = frozenset(
 _FINE: Final = frozenset({"holds", "not-applicable"})
 
 
-def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
+def explain(
+    boot: Assessment,
+    comparison: Comparison | None,
+    matches: Mapping[bytes, tuple[Match, ...]] | None = None,
+) -> Explanation:
     """Explain one evidence.
 
     Args:
         boot: The trust chain up to the event data.
         comparison: Comparison with a baseline; None where there is none.
+        matches: What digests are of; None where no files were given to look through.
 
     Returns:
         Verdict, causes, chain and registers. Exactly one cause is primary unless the verdict is
@@ -52,6 +59,7 @@ def explain(boot: Assessment, comparison: Comparison | None) -> Explanation:
     findings += _unexplained_links(chain, findings)
     findings.sort(key=lambda finding: LINKS.index(finding.link))
     ranked = causes(findings, {link.name: link for link in chain})
+    ranked = judge_causes(ranked, comparison, boot.log, findings, matches)
     verdict = _verdict(boot, chain)
     if verdict == "trusted":
         ranked = tuple(cause for cause in ranked if cause.severity == "info")

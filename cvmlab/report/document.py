@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
@@ -110,11 +110,22 @@ def cause_card(result: Investigation, cause: Cause) -> Card:
     kicker = f"{'Primary cause' if cause.primary else 'Also'} · {cause.code} · {cause.link}"
     blocks: list[Block] = [Paragraph(entry.explanation), KeyValues(_facts(result, cause))]
     blocks += _decoded(result, cause)
+    blocks += _meaning(cause)
     blocks.append(KeyValues((("Benign if", entry.benign_if), ("Next step", entry.next_step))))
     if cause.consequences:
         items = tuple(_consequence(each) for each in cause.consequences)
         blocks.append(Details(f"Follows from it: {len(items)} more", (List(items),)))
     return Card(entry.title, kicker, cause.severity, tuple(blocks), cause.primary)
+
+
+def _meaning(cause: Cause) -> list[Block]:
+    """What the difference means: in words, and whether it looks like an update."""
+    meaning = cause.meaning
+    blocks: list[Block] = [List(tuple((Cell(text),) for text in meaning.says))] if meaning.says else []
+    if meaning.likeness:
+        kind: Literal["good", "bad", "info"] = "bad" if meaning.attack else "good"
+        blocks.append(Note("info" if meaning.update and meaning.attack else kind, meaning.likeness))
+    return blocks
 
 
 def _facts(result: Investigation, cause: Cause) -> tuple[tuple[str, Value], ...]:

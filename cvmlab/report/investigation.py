@@ -271,10 +271,9 @@ def investigate(
         cache=cache,
     )
     comparison = compare(assessment, known) if known is not None else None
-    explanation = explain(assessment, comparison)
-    return Investigation(
-        assessment, comparison, explanation, _identify(assessment, comparison, _paths(files))
-    )
+    matches = _identify(assessment, comparison, _paths(files))
+    explanation = explain(assessment, comparison, matches if files else None)
+    return Investigation(assessment, comparison, explanation, matches)
 
 
 def _known(baseline: Baseline | str | Path | None, keys: list[str | Path]) -> Baseline | None:

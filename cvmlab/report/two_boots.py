@@ -13,6 +13,7 @@ from cvmlab.eventlog.reader import read_event_logs
 from cvmlab.evidence import Evidence, load_context, load_evidence
 from cvmlab.evidence.context import VerifierContext
 from cvmlab.explain.codes import diff_findings, file_findings, value_findings
+from cvmlab.explain.meaning.judge import judge_causes
 from cvmlab.explain.model import Explanation, RegisterRow
 from cvmlab.explain.rank import causes
 from cvmlab.findings import Link
@@ -117,6 +118,7 @@ def diff(before: str | Path, after: str | Path) -> TwoBoots:
     worth: Trust = "proven" if new.believed else "unproven"
     findings += [replace(found, trust=worth) for found in file_findings(comparison.files or (), ())]
     ranked = causes(findings, {"baseline": Link("baseline", "broken", "")})
+    ranked = judge_causes(ranked, comparison, new.log, findings)
     explanation = Explanation(
         verdict="inconclusive",
         summary=_summary(old, new, ranked),

@@ -44,14 +44,18 @@ def cause_object(cause: Cause, files: Iterable[tuple[str, str]] = ()) -> dict[st
         "severity": cause.severity,
         "primary": cause.primary,
         "title": entry.title,
-        "explanation": f"{entry.explanation} Here: {cause.summary}.{named}",
+        "explanation": f"{entry.explanation} Here: {cause.summary}.{_says(cause)}{named}",
         "next_step": entry.next_step,
-        "benign_if": entry.benign_if,
+        "benign_if": " ".join(filter(None, (entry.benign_if, cause.meaning.likeness))),
         "set": cause.set,
         "registers": list(cause.registers),
         "events": list(cause.events),
         "confidence": cause.confidence,
     }
+
+
+def _says(cause: Cause) -> str:
+    return "".join(f" {text[0].upper()}{text[1:]}." for text in cause.meaning.says)
 
 
 def register_object(row: RegisterRow) -> dict[str, object]:
