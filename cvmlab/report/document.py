@@ -9,6 +9,7 @@ from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
 from cvmlab.report.hardware import hardware_blocks
 from cvmlab.report.identified import identified
+from cvmlab.report.since import since_blocks
 from cvmlab.report.token_views import token_section
 from cvmlab.view import (
     Card,
@@ -58,6 +59,7 @@ def investigation_document(result: Investigation) -> Document:
     blocks += token_section(result.assessment.tokens.reports)
     if result.comparison is not None and result.comparison.rows:
         blocks += [Heading("Differences from the baseline"), diff_table(result.comparison)]
+    blocks += since_blocks(result)
     blocks += _events(result)
     if remarks:
         blocks.append(Heading("Remarks"))
@@ -77,6 +79,7 @@ def section_document(result: Investigation, section: str) -> Document:
         "hardware": ("Hardware", lambda: hardware_blocks(result, folded=False)),
         "registers": ("Registers", lambda: register_table(result)),
         "differences": ("Differences from the baseline", lambda: _differences(result)),
+        "since": ("Since the machine's last sound evidence", lambda: since_blocks(result)),
         "events": ("Boot events", lambda: _events(result, folded=False)),
         "inputs": ("Inputs", lambda: _inputs(result)),
     }
@@ -144,6 +147,8 @@ def _facts(result: Investigation, cause: Cause) -> tuple[tuple[str, Value], ...]
         facts.append(("Worth", Cell("claimed", kind="status")))
     elif cause.link in ("baseline", "event-data"):
         facts.append(("Worth", Cell(worth, kind="status")))
+    if result.since is not None and (age := result.since.of_cause(cause, result.comparison)):
+        facts.append(("History", age))
     facts.append(("Confidence", f"{cause.confidence:.0%}"))
     return tuple(facts)
 

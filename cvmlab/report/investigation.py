@@ -14,6 +14,7 @@ from cvmlab.baseline.signature import verify
 from cvmlab.errors import BaselineError
 from cvmlab.evidence import load_context, load_evidence
 from cvmlab.explain.verdict import explain
+from cvmlab.report.since import since_last
 from cvmlab.trust.assess import assess
 from cvmlab.trust.history import record_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cvmlab.evidence.fetch import Services
     from cvmlab.explain.model import Cause, Explanation, VerdictWord
     from cvmlab.findings import Link
+    from cvmlab.report.since import Since
     from cvmlab.trust.assess import Assessment
     from cvmlab.view import Document
 
@@ -43,12 +45,14 @@ class Investigation:
         comparison: The comparison with the baseline; None where none was given.
         explanation: Verdict, causes, chain, registers.
         matches: Digest to the files or values it is of, where files were given to look through.
+        since: What is new since the machine's last sound evidence; None without a history.
     """
 
     assessment: Assessment
     comparison: Comparison | None
     explanation: Explanation
     matches: Mapping[bytes, tuple[Match, ...]] = field(default_factory=dict)
+    since: Since | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -165,7 +169,8 @@ class Investigation:
         """Return one part of the report as a document that a notebook cell shows.
 
         Args:
-            section: ``chain``, ``hardware``, ``registers``, ``differences``, ``events`` or ``inputs``.
+            section: ``chain``, ``hardware``, ``registers``, ``differences``, ``since``, ``events`` or
+                ``inputs``.
 
         Raises:
             KeyError: There is no such section.
@@ -230,7 +235,8 @@ def investigate(
         at: Time for which to judge; now by default.
         files: Folders, Debian packages, archives or disk images in which to look for the files that the
             causes are about.
-        history: Earlier evidence of the same machine: its TPM's counters and clock may only have gone on.
+        history: Earlier evidence of the same machine: its TPM's counters and clock may only have gone on,
+            and what changed since the last sound one is told from what was there already.
         require_signed: Public keys or certificates, of which one must have signed the baseline.
         jwks: Files with the keys of attestation services, as the services serve them (JWK sets).
         token_issuers: Issuers whose attestation tokens count; none for any provider of Azure.
@@ -255,7 +261,8 @@ def investigate(
         ('not-trusted', 'kernel-command-line-changed')
     """
     known = _known(baseline, _paths(require_signed))
-    past = [record_of(_assess(earlier, trust_roots, None, enrolled_keys, at)) for earlier in _paths(history)]
+    earlier = [_assess(path, trust_roots, None, enrolled_keys, at) for path in _paths(history)]
+    past = [record_of(boot) for boot in earlier]
     issuers = [token_issuers] if isinstance(token_issuers, str) else list(token_issuers)
     assessment = _assess(
         path,
@@ -273,7 +280,8 @@ def investigate(
     comparison = compare(assessment, known) if known is not None else None
     matches = _identify(assessment, comparison, _paths(files))
     explanation = explain(assessment, comparison, matches if files else None)
-    return Investigation(assessment, comparison, explanation, matches)
+    since = since_last(earlier, assessment, known) if earlier else None
+    return Investigation(assessment, comparison, explanation, matches, since)
 
 
 def _known(baseline: Baseline | str | Path | None, keys: list[str | Path]) -> Baseline | None:

@@ -112,6 +112,16 @@ def diff(before: str | Path, after: str | Path) -> TwoBoots:
         raise EvidenceError(f"{before}: there is no boot event log to compare with")
     if new.log is not None and new.log.events and new.log.set != old.log.set:
         raise EvidenceError(f"{before} and {after} are logs of different register sets (tpm and cc)")
+    return compare_boots(old, new)
+
+
+def compare_boots(old: Assessment, new: Assessment) -> TwoBoots:
+    """Compare two boots that were read already.
+
+    Args:
+        old: The first boot; its log must have events.
+        new: The second, with a log of the same register set or none.
+    """
     comparison = compare(new, snapshot(old, name=old.evidence.machine))
     # without quotes both sides are claims: they are compared as such, and that is no cause of its own
     findings: list[Finding] = [*diff_findings(comparison, new.log), *value_findings(comparison)]

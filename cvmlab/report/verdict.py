@@ -21,10 +21,16 @@ def verdict_object(result: Investigation) -> dict[str, object]:
         "schema": SCHEMA,
         "verdict": result.verdict,
         "summary": result.summary,
-        "causes": [cause_object(cause, identified(result, cause)) for cause in all_causes(result.causes)],
+        "causes": [_cause(result, cause) for cause in all_causes(result.causes)],
         "chain": [{"link": link.name, "status": link.status, "why": link.why} for link in result.chain],
         "registers": [register_object(row) for row in result.explanation.registers],
     }
+
+
+def _cause(result: Investigation, cause: Cause) -> dict[str, object]:
+    found = cause_object(cause, identified(result, cause))
+    age = result.since.of_cause(cause, result.comparison) if result.since is not None else ""
+    return {**found, "explanation": f"{found['explanation']} {age}."} if age else found
 
 
 def all_causes(causes: Iterable[Cause]) -> Iterator[Cause]:
