@@ -36,6 +36,7 @@ GROUND = (
     "schema",
     "tables",
     "tables_fleet",
+    "tables_lake",
     "binary",
     "banks",
     "findings",

@@ -1,0 +1,192 @@
+"""Schemas of the tables in the lake (design, section 7): what a fleet handed in, and what was derived of it.
+
+Beside the dtypes of `cvmlab.schema` a column of the lake may be ``timestamp`` (UTC, microseconds),
+``binary``, ``list[object]`` (texts) or ``list[int64]``. Digests are lower-case hex.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from cvmlab.schema import Column, Table
+from cvmlab.tables import EVENTS
+from cvmlab.tables_fleet import ASSESSMENTS as _ASSESSMENTS
+from cvmlab.tables_fleet import INVENTORY as _INVENTORY
+
+SCHEMA_VERSION: Final = 1
+"""Version of these schemas. Columns are added, never renamed; a lake of a newer version is refused."""
+
+_ATTESTATION: Final = Column("attestation", "object", "Hex id: SHA-256 of machine and contents of all files")
+_MACHINE: Final = Column(
+    "machine", "object", "Machine as the submission names it: folder or evidence.json; a claim (unescaped)"
+)
+_RECEIVED: Final = Column("received", "timestamp", "When the verifier received the evidence")
+_DAY: Final = Column("day", "category", "Day of `received`, UTC, such as 2026-01-31")
+_VERSIONS: Final = (
+    Column("schema_version", "int64", "Version of the schema that the row was written by"),
+    Column("tool_version", "category", "Version of the program that wrote the row"),
+)
+_REASONS: Final = ("boot-deviates", "quote-origin", "no-report", "prerequisite")
+_SEVERITIES: Final = ("info", "low", "medium", "high")
+
+BLOBS: Final = Table(
+    "blobs",
+    (
+        Column("sha256", "object", "SHA-256 of the content, hex"),
+        Column("kind", "category", "File name that it was first seen under (claimed, unescaped)"),
+        Column("size", "int64", "Size of the content, bytes"),
+        Column("base", "object", "SHA-256 of the content that it is stored relative to", nullable=True),
+        Column(
+            "shape", "object", "What others may be stored relative to it: hex; absent: none", nullable=True
+        ),
+        Column("data", "binary", "The content, Zstandard; with `base` that content is the dictionary"),
+        Column("written", "timestamp", "When it was stored"),
+    ),
+)
+
+ATTESTATIONS: Final = Table(
+    "attestations",
+    (
+        _ATTESTATION,
+        _MACHINE,
+        _RECEIVED,
+        _DAY,
+        Column("claimed", "object", "Time of collection that the evidence states (claimed)", nullable=True),
+        Column("source", "object", "Where it was read from (unescaped)"),
+        Column("file_names", "list[object]", "Names of the files (claimed, unescaped)"),
+        Column("blobs", "list[object]", "SHA-256 of each file's content, in order of `file_names`"),
+        Column("size", "int64", "Bytes of all files"),
+        Column("log", "object", "SHA-256 of the boot log; absent where there is none", nullable=True),
+        Column("log_complete", "bool", "Whether the log could be read to its end; False where there is none"),
+        Column("profile", "object", "Boot profile: the log without what is the machine's own", nullable=True),
+        Column("register_set", "category", "Register set of the log", ("tpm", "cc"), nullable=True),
+        Column("register_bank", "category", "Bank of `registers`", nullable=True),
+        Column(
+            "registers",
+            "list[object]",
+            "Values that the log replays to, by register index; absent where no event is (claimed)",
+            nullable=True,
+        ),
+        Column("reset_count", "Int64", "resetCount of the first quote (claimed)", nullable=True),
+        Column("restart_count", "Int64", "restartCount of the first quote (claimed)", nullable=True),
+        Column("clock", "Int64", "Clock of the first quote, milliseconds (claimed)", nullable=True),
+        Column("nonce", "object", "Nonce that the verifier's store has for it, hex", nullable=True),
+        Column("verifier_files", "list[object]", "Names of the verifier's files for this machine"),
+        Column("verifier_blobs", "list[object]", "SHA-256 of each of these files"),
+        *_VERSIONS,
+    ),
+)
+
+PROFILES: Final = Table(
+    "profiles",
+    (
+        Column("profile", "object", "Boot profile, hex"),
+        Column("log", "object", "SHA-256 of the log that stands for it"),
+        Column("format", "category", "Format of the log"),
+        Column("set", "category", "Register set", ("tpm", "cc")),
+        Column("banks", "category", "Banks, joined by commas"),
+        Column("event_count", "int64", "Events"),
+        Column("first_received", "timestamp", "When it was first seen"),
+        *_VERSIONS,
+    ),
+)
+
+PROFILE_EVENTS: Final = Table(
+    "events",
+    (
+        Column("profile", "object", "Boot profile, hex"),
+        Column("own", "bool", "Whether the event is the machine's own: then this is one machine's"),
+        # nothing is proven for all machines of a profile: `trust` belongs to a machine's own quote
+        *(
+            replace(
+                column, dtype="object" if column.dtype == "category" and not column.values else column.dtype
+            )
+            for column in EVENTS.columns
+            if column.name != "trust"
+        ),
+    ),
+)
+
+VERDICTS: Final = Table(
+    "verdicts",
+    (
+        _ATTESTATION,
+        _MACHINE,
+        _RECEIVED,
+        _DAY,
+        Column("verdict", "category", "Verdict", ("trusted", "not-trusted", "inconclusive")),
+        Column("primary", "category", "Code of the primary cause; absent where trusted", nullable=True),
+        Column("reason", "category", "Reason of the primary cause", _REASONS, nullable=True),
+        Column("codes", "list[object]", "Codes of every cause, the primary first"),
+        Column("summary", "object", "One sentence (unescaped)"),
+        Column("profile", "object", "Boot profile against the baseline, hex", nullable=True),
+        Column("evidence_hash", "object", "Hash over the claims, hex"),
+        Column("ak_name", "object", "TPM name of the bound key, hex; absent where none is", nullable=True),
+        Column(
+            "baseline_hash", "object", "SHA-256 of the baseline; absent where none was given", nullable=True
+        ),
+        Column("context_hash", "object", "Hash over what the verifier knew, hex"),
+        Column("derivation", "object", "Hash of baseline, verifier's knowledge of all and tool version, hex"),
+        Column("evaluated", "timestamp", "When the verdict was derived"),
+        *_VERSIONS,
+    ),
+)
+
+FINDINGS: Final = Table(
+    "findings",
+    (
+        _ATTESTATION,
+        _MACHINE,
+        _RECEIVED,
+        _DAY,
+        Column("position", "int64", "Place among the causes of the verdict, from 0"),
+        Column("code", "category", "Cause code"),
+        Column("reason", "category", "Reason", _REASONS),
+        Column("severity", "category", "Severity", _SEVERITIES),
+        Column("primary", "bool", "Whether it explains the verdict"),
+        Column("title", "object", "Title (unescaped)"),
+        Column("explanation", "object", "Explanation (unescaped)"),
+        Column("set", "category", "Register set", ("tpm", "cc"), nullable=True),
+        Column("registers", "list[int64]", "Register indices, ascending"),
+        Column("events", "list[int64]", "Event indices"),
+        Column("derivation", "object", "Of the verdict that it belongs to, hex"),
+        *_VERSIONS,
+    ),
+)
+
+QUARANTINE: Final = Table(
+    "quarantine",
+    (
+        _ATTESTATION,
+        _MACHINE,
+        _RECEIVED,
+        _DAY,
+        Column("source", "object", "Where it was read from (unescaped)"),
+        Column("reason", "object", "Why it cannot be used (unescaped)"),
+        Column("file_names", "list[object]", "Names of the files that could be read (unescaped)"),
+        Column("blobs", "list[object]", "SHA-256 of each of these files"),
+        *_VERSIONS,
+    ),
+)
+
+_HISTORY: Final = (_RECEIVED, _DAY, Column("import", "object", "Hash of the records read together, hex"))
+INVENTORY: Final = Table("inventory", (*_INVENTORY.columns, *_HISTORY))
+ASSESSMENTS: Final = Table("assessments", (*_ASSESSMENTS.columns, *_HISTORY))
+
+LAKE_TABLES: Final = (
+    BLOBS,
+    ATTESTATIONS,
+    PROFILES,
+    PROFILE_EVENTS,
+    VERDICTS,
+    FINDINGS,
+    QUARANTINE,
+    INVENTORY,
+    ASSESSMENTS,
+)
+"""Tables that every lake may have; another table is given to `cvmlab.fleet.lake.Lake` as it is."""
+PARTITIONED: Final = frozenset(
+    {"attestations", "verdicts", "findings", "quarantine", "inventory", "assessments"}
+)
+"""Tables laid out by `day`."""

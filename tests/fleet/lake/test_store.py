@@ -1,0 +1,98 @@
+"""The lake's tables: what is appended is read, twice the same is once, newer lakes are refused."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cvmlab.errors import EvidenceError
+from cvmlab.fleet.lake import Lake
+from cvmlab.fleet.lake.schema import arrow_schema, arrow_table, versions
+from cvmlab.tables_lake import LAKE_TABLES, QUARANTINE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+def rows(*names: str) -> pa.Table:
+    made = [
+        {
+            "attestation": name,
+            "machine": name,
+            "received": datetime(2026, 1, 31, 23, tzinfo=UTC),
+            "day": "2026-01-31",
+            "source": "test",
+            "reason": "a test",
+            "file_names": ["a"],
+            "blobs": ["00"],
+            **versions(),
+        }
+        for name in names
+    ]
+    return arrow_table(QUARANTINE, made)
+
+
+@pytest.mark.parametrize("table", LAKE_TABLES, ids=lambda table: table.name)
+def test_table_that_nothing_was_written_to_is_empty_with_its_columns(tmp_path: Path, table: object) -> None:
+    assert Lake(tmp_path).read(table).schema.names == arrow_schema(table).names
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    assert lake.append(QUARANTINE, rows("a", "b")) == 2
+    assert lake.read(QUARANTINE).sort_by("machine").equals(rows("a", "b"))
+    assert list(lake.frame("quarantine", columns=["machine"]).machine) == ["a", "b"]
+
+
+def test_key_that_is_there_or_twice_given_is_left_out(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    assert lake.append(QUARANTINE, rows("a", "a", "b"), key=["attestation"]) == 2
+    assert lake.append(QUARANTINE, rows("b", "c"), key=["attestation"]) == 1
+    assert sorted(lake.frame(QUARANTINE).machine) == ["a", "b", "c"]
+
+
+def test_concurrent_writers_of_the_same_rows_write_them_once(tmp_path: Path) -> None:
+    names = [f"m{number}" for number in range(12)]
+
+    def write(writer: int) -> int:
+        lake = Lake(tmp_path)
+        return sum(
+            lake.append(QUARANTINE, rows(name, f"own{writer}-{name}"), key=["attestation"]) for name in names
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(write, range(4))) == 12 + 4 * 12
+    found = list(Lake(tmp_path).frame(QUARANTINE).machine)
+    assert len(found) == len(set(found)) == 12 + 4 * 12
+
+
+def test_rows_outside_the_schema_are_refused(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(ValueError, match="missing"):
+        lake.append(QUARANTINE, rows("a").drop_columns(["machine"]))
+    with pytest.raises(ValueError, match="absent"):
+        arrow_table(QUARANTINE, [{"machine": "a"}])
+    assert lake.delta(QUARANTINE) is None
+
+
+def test_lake_of_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(tmp_path)
+    with monkeypatch.context() as newer:
+        newer.setattr("cvmlab.fleet.lake.store.SCHEMA_VERSION", 99)
+        lake.append(QUARANTINE, rows("a"))
+    with pytest.raises(EvidenceError, match="schema version 99"):
+        lake.read(QUARANTINE)
+
+
+def test_unreadable_table_is_an_error_not_an_empty_one(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append(QUARANTINE, rows("a"))
+    for log in (tmp_path / "quarantine" / "_delta_log").glob("*.json"):
+        log.write_text("{broken")
+    with pytest.raises(EvidenceError, match="no table that can be read"):
+        lake.read(QUARANTINE)
