@@ -18,7 +18,7 @@ from cvmlab.errors import EvidenceError
 from cvmlab.eventlog import read_event_log, types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from cvmlab.eventlog.model import Event, EventLog
 
@@ -40,7 +40,9 @@ _IMAGES: Final = frozenset(
 )
 
 
-def vary_log(data: bytes, seed: int | str, share: float = 0.3) -> bytes:
+def vary_log(
+    data: bytes, seed: int | str, share: float = 0.3, *, kinds: Collection[str] | None = None
+) -> bytes:
     """Return the log of another machine and boot.
 
     Args:
@@ -48,6 +50,7 @@ def vary_log(data: bytes, seed: int | str, share: float = 0.3) -> bytes:
         seed: Names the machine and boot: the same seed gives the same log.
         share: How much of the events shall be unlike those of any other seed, 0 to 1 of those that extend a
             register. Separators and switches cannot be, so 1 leaves a few.
+        kinds: Vary the events of these kinds and no other; `share` does not count then.
 
     Returns:
         A log of as many events, in the same format and banks.
@@ -62,7 +65,10 @@ def vary_log(data: bytes, seed: int | str, share: float = 0.3) -> bytes:
     kept = sum(_rank(event) < len(_FIRST) for event in ranked)
     others = ranked[kept:]
     source.shuffle(others)
-    chosen = {event.index for event in [*ranked[:kept], *others][: round(share * len(extending))]}
+    if kinds is not None:
+        chosen = {event.index for event in ranked if event.payload.kind in kinds}
+    else:
+        chosen = {event.index for event in [*ranked[:kept], *others][: round(share * len(extending))]}
     pieces = []
     for event, end in zip(log.events, [*(e.offset for e in log.events[1:]), log.end], strict=True):
         pieces.append(_varied(event, log, source) if event.index in chosen else data[event.offset : end])
