@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvmlab.cli.common import At, Json, Roots, app, print_json, show
-from cvmlab.errors import CvmlabError
+from cvmlab.cli.common import At, Enrolled, Json, Roots, app, complain, print_json, show
+from cvmlab.errors import CvmlabError, EvidenceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cvmlab.fleet.inventory import Inventory
     from cvmlab.fleet.proven import Proven
 
@@ -48,6 +50,7 @@ def recommend(
         typer.Option("--rules", metavar="TOML", help="Further rules; they replace those of the same key."),
     ] = None,
     trust_root: Roots = None,
+    enrolled_key: Enrolled = None,
     at: At = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one row a machine and rule, as CSV.")] = False,
@@ -69,7 +72,7 @@ def recommend(
             (str(problem) for problem in read.problems if problem.fatal), "nothing in it is a machine"
         )
         raise CvmlabError(f"no machine was read: {first}")
-    proven = _proven(read, evidence, baseline, trust_root, at) if evidence else None
+    proven = _proven(read, evidence, baseline, trust_root, enrolled_key, at) if evidence else None
     found = run(read, proven, rules=rules or ())
     if html is not None:
         from cvmlab.view import render_page
@@ -92,16 +95,32 @@ def _proven(
     paths: list[Path],
     baseline: Path | None,
     roots: list[Path] | None,
+    keys: list[Path] | None,
     at: str | None,
 ) -> dict[str, Proven]:
     from cvmlab.fleet.proven import proven_by
     from cvmlab.fleet.recommendations import match_evidence
     from cvmlab.report.investigation import investigate
 
-    results = {}
+    results: dict[str, Proven] = {}
+    for place in _places(paths):
+        try:
+            result = investigate(
+                place, baseline=baseline, trust_roots=roots or (), enrolled_keys=keys or (), at=at
+            )
+        except EvidenceError as error:
+            complain(f"this evidence is left out: {error}")
+            continue
+        # of several evidences of one machine the one named last counts
+        results[result.evidence.machine] = proven_by(result)
+    matched, problems = match_evidence(inventory, results)
+    for problem in problems:
+        complain(f"left out: {problem}")
+    return {machine: results[name] for name, machine in matched.items()}
+
+
+def _places(paths: list[Path]) -> Iterator[Path]:
+    """Evidence, or the folders of evidence in a folder that has nothing else."""
     for path in paths:
-        folders = [one for one in sorted(path.iterdir()) if one.is_dir()] if path.is_dir() else []
-        for place in folders or [path]:
-            result = investigate(place, baseline=baseline, trust_roots=roots or (), at=at)
-            results[result.evidence.machine] = proven_by(result)
-    return {machine: results[name] for name, machine in match_evidence(inventory, results).items()}
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        yield from inside if inside and all(one.is_dir() for one in inside) else [path]

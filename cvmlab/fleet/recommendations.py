@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from cvmlab.errors import EvidenceError
 from cvmlab.fleet.proven import Proven
 from cvmlab.fleet.rules import EVIDENCE_FIELDS, EXTENSION_FIELDS, MACHINE_FIELDS, PLACEHOLDER, load_rules
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 Comparison = Literal["agree", "disagree", "provider-silent", "not-compared"]
 
 _MEMORY: Final = 100_000
-"""Distinct sets of facts whose decisions are remembered for each rule."""
+"""Distinct sets of facts whose decisions are remembered."""
 _SWITCHED_OFF: Final = {
     "offbypolicy": "its policy is switched off",
     "exempt": "the machine is exempt from it",
@@ -151,16 +150,16 @@ def recommend(
         EvidenceError: A file of rules cannot be used.
     """
     known = dict(rules) if isinstance(rules, Mapping) else load_rules(rules)
-    deciders = [_Decider(rule) for rule in known.values()]
+    decider = _Decider(tuple(known.values()))
     said = _said(inventory.assessments)
     results: list[Recommendation] = []
     contradictions: list[Contradiction] = []
     machines = {machine.machine for machine in inventory.machines}
     for machine in inventory.machines:
         proven = evidence.get(machine.machine, Proven()) if evidence is not None else None
-        facts = facts_of(machine, proven)
-        for decider in deciders:
-            results.append(decider.result(machine, facts, said.get((machine.machine, decider.rule.key))))
+        decisions = decider.decisions(facts_of(machine, proven))
+        for rule, decision in zip(decider.rules, decisions, strict=True):
+            results.append(_result(machine, rule, decision, said.get((machine.machine, rule.key))))
         if proven is not None:
             contradictions += contradictions_of(machine, proven)
     unmatched = tuple(one for (name, key), one in said.items() if key in known and name not in machines)
@@ -191,47 +190,62 @@ def facts_of(machine: Machine, proven: Proven | None) -> dict[str, object]:
     return facts
 
 
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What a rule says of every machine with the same facts."""
+
+    state: State
+    reason: str
+    explanation: str
+    judged: bool
+    facts: Mapping[str, object]
+
+
 class _Decider:
-    """One rule; machines with the same facts are decided once."""
+    """All rules; machines with the same facts are decided once and share what is said of them."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self._memory: dict[str, tuple[State, str, str, bool]] = {}
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._fields = tuple(dict.fromkeys(name for rule in rules for name in rule.fields))
+        self._memory: dict[str, tuple[_Decision, ...]] = {}
 
-    def result(
-        self, machine: Machine, facts: Mapping[str, object], said: ProviderAssessment | None
-    ) -> Recommendation:
-        rule = self.rule
-        looked = {name: facts[name] for name in rule.fields}
-        key = repr(looked)
-        decision = self._memory.get(key)
-        if decision is None:
-            decision = _decide(rule, facts)
+    def decisions(self, facts: Mapping[str, object]) -> tuple[_Decision, ...]:
+        """Return what each rule says."""
+        key = repr([facts[name] for name in self._fields])
+        found = self._memory.get(key)
+        if found is None:
+            found = tuple(_decide(rule, facts) for rule in self.rules)
             if len(self._memory) < _MEMORY:
-                self._memory[key] = decision
-        state, reason, text, judged = decision
-        comparison, sentence = _compared(rule, state, said, judged=judged)
-        return Recommendation(
-            machine=machine,
-            rule=rule,
-            state=state,
-            reason=reason,
-            explanation=_filled(text, facts),
-            judged=judged,
-            facts=looked,
-            provider_state=said.state if said is not None else None,
-            comparison=comparison,
-            comparison_explanation=sentence,
-            command=_command(rule, machine) if state == "Unhealthy" else None,
-        )
+                self._memory[key] = found
+        return found
 
 
-def _decide(rule: Rule, facts: Mapping[str, object]) -> tuple[State, str, str, bool]:
+def _result(
+    machine: Machine, rule: Rule, decision: _Decision, said: ProviderAssessment | None
+) -> Recommendation:
+    comparison, sentence = _compared(rule, decision.state, said, judged=decision.judged)
+    return Recommendation(
+        machine=machine,
+        rule=rule,
+        state=decision.state,
+        reason=decision.reason,
+        explanation=decision.explanation,
+        judged=decision.judged,
+        facts=decision.facts,
+        provider_state=said.state if said is not None else None,
+        comparison=comparison,
+        comparison_explanation=sentence,
+        command=_command(rule, machine) if decision.state == "Unhealthy" else None,
+    )
+
+
+def _decide(rule: Rule, facts: Mapping[str, object]) -> _Decision:
+    looked = {name: facts[name] for name in rule.fields}
     for step in rule.steps:
         if not step.require.holds(facts):
-            return step.otherwise, step.reason, step.text, step.judged
+            return _Decision(step.otherwise, step.reason, _filled(step.text, facts), step.judged, looked)
     good = next(one for one in rule.healthy if one.when is None or one.when.holds(facts))
-    return "Healthy", good.reason, good.text, True
+    return _Decision("Healthy", good.reason, _filled(good.text, facts), True, looked)
 
 
 def _filled(text: str, facts: Mapping[str, object]) -> str:
@@ -344,26 +358,28 @@ def contradictions_of(machine: Machine, proven: Proven) -> list[Contradiction]:
     return found
 
 
-def match_evidence(inventory: Inventory, names: Iterable[str]) -> dict[str, str]:
-    """Return evidence's machine name to the machine of the inventory that it is of.
+def match_evidence(inventory: Inventory, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Say which machine of the inventory an evidence is of, by the name in it.
 
     A name fits a resource id, a name, a host name or the id that the provider gave, without regard to case.
 
-    Raises:
-        EvidenceError: A name fits no machine, or several.
+    Returns:
+        Name to machine; and a sentence for each name that fits none or several.
     """
     index: dict[str, set[str]] = {}
     for machine in inventory.machines:
         for value in (machine.machine, machine.name, machine.computer_name, machine.vm_id):
             if value:
                 index.setdefault(value.lower(), set()).add(machine.machine)
-    found = {}
+    found: dict[str, str] = {}
+    problems: list[str] = []
     for name in names:
         fits = index.get(name.lower(), set())
-        if len(fits) != 1:
-            raise EvidenceError(
-                f"evidence of {name!r} fits {len(fits)} machines of the inventory; it is matched by "
-                "resource id, name, host name or VM id, so name the machine so in its evidence.json"
+        if len(fits) == 1:
+            found[name] = next(iter(fits))
+        else:
+            problems.append(
+                f"evidence of {name!r} fits {len(fits)} machines of the inventory; it is matched by resource "
+                "id, name, host name or VM id, so name the machine so in its evidence.json"
             )
-        found[name] = next(iter(fits))
-    return found
+    return found, problems

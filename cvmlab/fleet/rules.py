@@ -250,9 +250,11 @@ class _File:
             raise self._fail(where, f"severity is one of {', '.join(_SEVERITIES)}")
         steps = self._steps(row, where)
         healthy = self._healthy(row, where)
+        texts = (*(step.text for step in steps), *(one.text for one in healthy))
         looked = frozenset().union(
             *(step.require.fields for step in steps),
             *(one.when.fields for one in healthy if one.when is not None),
+            *(set(PLACEHOLDER.findall(text)) for text in texts),
         )
         order = (*MACHINE_FIELDS, "extensions", *EVIDENCE_FIELDS)
         command = self._string(row, "command", where, "")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 
 import cvmlab
 from cvmlab.cli import app
-from cvmlab.errors import EvidenceError
 from cvmlab.fleet.inventory import read_inventory_bytes
 from cvmlab.fleet.proven import Proven, proven_by
 from cvmlab.fleet.recommend_view import recommendations_document, recommendations_object
@@ -24,8 +24,6 @@ from cvmlab.tables import check, table_named
 from cvmlab.view import render_html, render_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cvmlab.fleet.inventory import Inventory
     from cvmlab.fleet.recommendations import Recommendation, Recommendations
 
@@ -236,10 +234,10 @@ def test_tables_object_and_documents_say_the_same() -> None:
 def test_evidence_is_matched_by_any_name_and_only_if_it_fits_one() -> None:
     records = _inventory(machine("a"), machine("b"))
     first, second = (one.machine for one in records.machines)
-    assert match_evidence(records, ["A", second.upper()]) == {"A": first, second.upper(): second}
-    for name in ("c", "C52D9F06-1FBD-4F6A-A0E7-9A3B4C1D2E3F"):
-        with pytest.raises(EvidenceError, match="fits"):
-            match_evidence(records, [name])
+    names = ["A", second.upper(), "c", "C52D9F06-1FBD-4F6A-A0E7-9A3B4C1D2E3F"]
+    found, problems = match_evidence(records, names)
+    assert found == {"A": first, second.upper(): second}
+    assert ["fits 0" in problems[0], "fits 2" in problems[1]] == [True, True]
 
 
 @pytest.fixture
@@ -277,3 +275,32 @@ def test_command_line_csv_text_and_errors(files: list[str], tmp_path: Path) -> N
     assert "No evidence was given" in text.stdout
     (tmp_path / "odd.json").write_text("[1]")
     assert CliRunner().invoke(app, [*files[:2], str(tmp_path / "odd.json")]).exit_code != 0
+
+
+def test_command_line_goes_on_past_evidence_that_fits_no_machine(files: list[str], tmp_path: Path) -> None:
+    """A folder of evidence: one fits, one is of nobody, one is no evidence."""
+    import shutil
+
+    boots = tmp_path / "boots"
+    source = Path(files[6])
+    for name in ("secureboot_disabled", "stranger"):
+        shutil.copytree(source, boots / name)
+    (boots / "empty").mkdir()
+    done = CliRunner().invoke(app, [*files[:6], str(boots), *files[7:], "--json"])
+    assert done.exit_code == 1
+    assert "'stranger' fits 0 machines" in done.stderr
+    assert len(json.loads(done.stdout)["contradictions"]) == 1
+
+
+def test_sentences_of_machines_with_the_same_decision_name_their_own_facts(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(
+        '[[rule]]\nkey = "place"\nname = "Place"\nseverity = "low"\n'
+        '[[rule.step]]\nname = "os"\nrequire = {field = "os", equals = "Windows"}\notherwise = "Unhealthy"\n'
+        'reason = "linux"\ntext = "In {region}."\n[[rule.healthy]]\nreason = "fine"\ntext = "Fine."\n'
+    )
+    records = _inventory(machine("a"), machine("b") | {"location": "eastus"})
+    found = recommend(records, rules=[tmp_path / "r.toml"])
+    assert [one.explanation for one in found.results if one.rule.key == "place"] == [
+        "In westeurope.",
+        "In eastus.",
+    ]
