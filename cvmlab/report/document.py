@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
+from cvmlab.report import story
 from cvmlab.report.hardware import hardware_blocks
 from cvmlab.report.identified import identified
 from cvmlab.report.since import since_blocks
@@ -49,7 +50,7 @@ def investigation_document(result: Investigation) -> Document:
     blocks: list[Block] = [Verdict(result.verdict, result.summary)]
     if causes:
         blocks.append(cause_card(result, causes[0]))
-    blocks += _not_checked(result)
+    blocks += not_checked(result)
     for cause in causes[1:]:
         blocks.append(cause_card(result, cause))
     blocks += [Heading("Trust chain"), _chain(result)]
@@ -75,6 +76,12 @@ def investigation_document(result: Investigation) -> Document:
 def section_document(result: Investigation, section: str) -> Document:
     """Return one part of the report; see `Investigation.view`."""
     sections: dict[str, tuple[str, Callable[[], list[Block]]]] = {
+        "verdict": ("Verdict", lambda: story.verdict(result)),
+        "cause": ("The cause", lambda: story.cause(result)),
+        "sides": ("Before and after", lambda: story.sides(result)),
+        "edit": ("Log and quote", lambda: story.edit(result)),
+        "consequences": ("What follows from it", lambda: story.consequences(result)),
+        "what-to-do": ("What to do", lambda: story.what_to_do(result)),
         "chain": ("Trust chain", lambda: [_chain(result)]),
         "hardware": ("Hardware", lambda: hardware_blocks(result, folded=False)),
         "registers": ("Registers", lambda: register_table(result)),
@@ -208,7 +215,8 @@ def _consequence(cause: Cause) -> tuple[str | Cell, ...]:
     return (f"{cause.entry.title}: ", cause.summary)
 
 
-def _not_checked(result: Investigation) -> list[Block]:
+def not_checked(result: Investigation) -> list[Block]:
+    """Return the links that were not checked, with the reason; nothing where all were."""
     open_ = [link for link in result.chain if link.status == "not-checked"]
     if not open_:
         return []

@@ -169,7 +169,8 @@ class Investigation:
         """Return one part of the report as a document that a notebook cell shows.
 
         Args:
-            section: ``chain``, ``hardware``, ``registers``, ``differences``, ``since``, ``events`` or
+            section: ``verdict``, ``cause``, ``sides``, ``edit``, ``consequences``, ``what-to-do``, ``chain``,
+                ``hardware``, ``registers``, ``differences``, ``since``, ``events`` or
                 ``inputs``.
 
         Raises:

@@ -82,6 +82,31 @@ class TwoBoots:
         """Return the document that every rendering comes from."""
         return _document(self)
 
+    def sides(self) -> Document:
+        """Return what differs as a document: both boots next to each other."""
+        from cvmlab.report.story import side_table
+
+        rows = self.result.comparison.rows if self.result.comparison is not None else ()
+        if not rows:
+            return Document("Side by side", (Paragraph("No event differs."),))
+        return Document("Side by side", (side_table(rows, ("first boot", "second boot"), "Side by side"),))
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the comparison as one HTML page, and write it where a path is given.
+
+        Raises:
+            EvidenceError: The file cannot be written.
+        """
+        from cvmlab.view import render_page
+
+        page = render_page(self.document())
+        if path is not None:
+            try:
+                Path(path).write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise EvidenceError(f"{path}: the report cannot be written: {error.strerror}") from error
+        return page
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from cvmlab.view import mimebundle
 

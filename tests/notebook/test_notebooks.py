@@ -71,3 +71,54 @@ def test_notebook_01_tells_why(tmp_path: Path, sample: str, said: str) -> None:
     assert "<script" not in page
     # an executed notebook stays small enough to mail
     assert done.stat().st_size < 1_500_000
+
+
+AZURE = ROOT / "sample_data" / "azure"
+
+
+def _run(notebook: str, folder: Path, **parameters: object) -> Path:
+    done = folder / "done.ipynb"
+    papermill.execute_notebook(
+        str(ROOT / "notebooks" / notebook),
+        str(done),
+        parameters={**parameters, "report": str(folder / "report.html")},
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(folder),
+    )
+    return done
+
+
+def test_notebook_01_shows_the_hardware_chain(tmp_path: Path) -> None:
+    done = _run(
+        "01_investigate_failed_attestation.ipynb",
+        tmp_path,
+        evidence=str(AZURE / "report_edited"),
+        baseline=str(AZURE / "baseline.json"),
+        trust_roots=[str(AZURE / "roots" / "ark.pem"), str(AZURE / "roots" / "vtpm.pem")],
+    )
+    text = _texts(done)
+    assert "the hardware report's signature is wrong" in text
+    assert "Nothing to show" not in text
+    assert "hardware-root" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("", "", "kernel changed"),
+        ("baseline", "baseline_repeat", "no event differs"),
+        ("baseline", "dbx_updated", "revocation list"),
+    ],
+)
+def test_notebook_04_says_what_differs(tmp_path: Path, before: str, after: str, said: str) -> None:
+    boots = ROOT / "sample_data" / "boots"
+    done = _run(
+        "04_compare_two_boots.ipynb",
+        tmp_path,
+        before=str(boots / before) if before else "",
+        after=str(boots / after) if after else "",
+    )
+    assert said in _texts(done)
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert done.stat().st_size < 1_500_000
