@@ -144,7 +144,7 @@ def _dictionary(pieces: Sequence[Numbers], pools: Sequence[pa.Array], type_: pa.
     import pyarrow as pa
 
     if len(pools) == 1:
-        indices, values = pieces[0].astype(np.int32), pools[0]
+        indices, values = pieces[0].astype(np.int32, copy=False), pools[0]
     else:
         values, codes = _joined(pools)
         # the code behind the last of a part stands for -1

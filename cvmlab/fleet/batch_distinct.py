@@ -62,7 +62,7 @@ class Pool:
     """Values of a column, and which of them each distinct event has; -1 for none."""
 
     values: pa.Array
-    places: Ints | Small
+    places: Small
 
 
 class Distinct:
@@ -83,22 +83,21 @@ class Distinct:
         self._registers, self._types = e_register[models], e_type[models]
         self._data, self._sizes = e_data[models], e_size[models]
         count = len(models)
-        sha1, sha256, sha384, sha512 = (np.zeros((count, size), np.uint8) for size in SIZES)
-        self._digests = (sha1, sha256, sha384, sha512)
+        sha1, sha256, sha384, sha512 = (np.zeros((count, size // 4), np.uint32) for size in SIZES)
+        words = (sha1, sha256, sha384, sha512)
+        self._digests = tuple(rows.view(np.uint8) for rows in words)
         self._present = np.zeros((len(SIZES), count), np.uint8)
         checks.copy_digests(
             buffer, models, e_first, e_count, framed.digests[0], framed.digests[1], np.array(BANK_NUMBERS),
-            self._digests, self._present,
+            words, self._present,
         )  # fmt: skip
         every = np.arange(count)
         self._hashes = self._hash(1, every, self._data, self._sizes)
         self._covered: list[str] = list(checks.COVERED)
         check_codes, covered_codes = self._check()
-        numbers, places = np.unique(self._types, return_inverse=True)
-        names = [event_type_name(int(number)) for number in numbers]
         self.pools = {
-            "type": Pool(pa.array(names, pa.string()), places),
-            "digest_check": Pool(pa.array(_CHECKS), check_codes),
+            "type": self._type_pool(),
+            "digest_check": Pool(pa.array(_CHECKS), check_codes.astype(np.int32)),
             "covered": self._covered_pool(covered_codes),
             "data_sha256": self._pool(self._hashes, np.ones(count, np.uint8)),
         }
@@ -107,23 +106,29 @@ class Distinct:
                 number = HASHED.index(bank)
                 self.pools[bank] = self._pool(self._digests[number], self._present[number])
             else:
-                self.pools[bank] = Pool(pa.array([], pa.binary()), np.full(count, -1))
+                self.pools[bank] = Pool(pa.array([], pa.binary()), np.full(count, -1, np.int32))
         self.digest_ids, self._digest_models = self._number_digests()
+
+    def _type_pool(self) -> Pool:
+        numbers = self._types.view(np.uint8).reshape(-1, self._types.itemsize)
+        ids, models = number_rows(numbers, np.ones(len(numbers), np.uint8))
+        names = [event_type_name(int(number)) for number in self._types[models]]
+        return Pool(pa.array(names, pa.string()), ids)
 
     def _covered_pool(self, codes: Ints) -> Pool:
         labels = list(dict.fromkeys(self._covered))
         places = np.array([labels.index(label) for label in self._covered])
-        return Pool(pa.array(labels, pa.string()), places[codes])
+        return Pool(pa.array(labels, pa.string()), places[codes].astype(np.int32))
 
     def _pool(self, rows: Bytes, present: Bytes) -> Pool:
         if not present.any():
-            return Pool(pa.array([], pa.binary()), np.full(len(rows), -1))
+            return Pool(pa.array([], pa.binary()), np.full(len(rows), -1, np.int32))
         ids, models = number_rows(rows, present)
         return Pool(fixed_rows(rows[models]), ids)
 
     def _number_digests(self) -> tuple[Small, Ints]:
         """Number the digests of all banks together; -1 for events that extend nothing."""
-        columns = [np.asarray(self.pools[bank].places, np.int32) for bank in HASHED]
+        columns = [self.pools[bank].places for bank in HASHED]
         together = np.ascontiguousarray(np.stack(columns, axis=1)).view(np.uint8)
         return number_rows(together, (self._types != EV_NO_ACTION).astype(np.uint8))
 

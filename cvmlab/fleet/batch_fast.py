@@ -56,7 +56,7 @@ class _States:
     firsts: Ints
     registers: Small
     states: Small
-    places: Ints
+    places: Small
     pool: pa.Array
 
 
@@ -74,14 +74,18 @@ def read_fast(buffer: Bytes, starts: Ints, ends: Ints) -> tuple[Part, Ints]:
     chosen = np.flatnonzero(looked.regular)
     everything = len(chosen) == len(starts)
     rows = np.arange(len(e_log)) if everything else np.flatnonzero(looked.regular[e_log])
-    own = e_log if everything else e_log[rows]
+
+    def picked(column: Numbers) -> Numbers:
+        return column if everything else column[rows]
+
+    own = picked(e_log)
     lengths = np.diff(framed.firsts)[chosen]
     firsts = np.concatenate(([0], np.cumsum(lengths)))
     kinds = (looked.sets | (framed.formats << 1).astype(np.uint8))[own]
     kinds[firsts[:-1]] |= 8  # the first event has the form of the older format
     ids, models = _intern(buffer, rows, kinds, e_offset, e_data, e_size)
     distinct = Distinct(buffer, framed, rows[models], kinds[models])
-    registers = e_register[rows]
+    registers = picked(e_register)
     states = _replay(firsts, registers, distinct, ids, looked, chosen)
     orders, bank_places, bank_texts = _bank_orders(distinct, ids[firsts[:-1]])
     register_columns, register_counts = _register_columns(states, orders)
@@ -98,11 +102,11 @@ def read_fast(buffer: Bytes, starts: Ints, ends: Ints) -> tuple[Part, Ints]:
             "complete": np.ones(len(chosen), bool),
         },
         "events": {
-            "offset": e_offset[rows] - starts[own],
+            "offset": picked(e_offset) - starts[own],
             "register": registers,
-            "type_number": e_type[rows],
-            "data_size": e_size[rows],
-            "phase": looked.phases[rows].astype(np.int64),
+            "type_number": picked(e_type),
+            "data_size": picked(e_size),
+            "phase": picked(looked.phases).astype(np.int32),
             **{name: pool.places[ids] for name, pool in distinct.pools.items()},
         },
         "registers": register_columns,
@@ -181,21 +185,25 @@ def _replay(
     _inherit(parents, masks)
     last = np.zeros(states, bool)
     last[state] = True
-    order = np.argsort(np.minimum(levels, 0xFFFF).astype(np.uint16), kind="stable")
-    if states and levels.max() > 0xFFFF:
-        order = np.argsort(levels, kind="stable")
-    order = order[passes.ROOTS :]
-    places = np.full((len(hashing.BANKS), states), -1, np.int64)
+    level_bounds = np.zeros(int(levels.max()) + 2, np.int64)
+    order = np.empty(states - passes.ROOTS, np.int64)
+    passes.by_level(levels, level_bounds, order)
+    level_bounds = level_bounds[1:]
+    shared = int(np.bitwise_and.reduce(masks[passes.ROOTS :], initial=0xFF))
+    ends = np.flatnonzero(last)
+    places = np.full((len(hashing.BANKS), states), -1, np.int32)
     pieces, total = [], 0
     for bank, size in enumerate(hashing.SIZES):
-        own = order[masks[order] >> bank & 1 == 1]
+        own, bounds, finals = order, level_bounds, ends
+        if not shared >> bank & 1:
+            own = order[masks[order] >> bank & 1 == 1]
+            bounds = np.concatenate(([0], np.cumsum(np.bincount(levels[own])[1:])))
+            finals = ends[masks[ends] >> bank & 1 == 1]
         if not len(own):
             continue
-        bounds = np.concatenate(([0], np.cumsum(np.bincount(levels[own])[1:])))
         values = _roots(bank, states)
         digests = distinct.digests(bank).reshape(-1)
         hashing.extend_values(bank, digests, parents, pushed * np.int64(size), bounds, own, values)
-        finals = np.flatnonzero(last & (masks >> bank & 1 == 1))
         found = hashing.digest_bytes(bank, values[finals])
         places[bank, finals] = total + np.arange(len(finals))
         if repeated:
@@ -241,7 +249,7 @@ def _bank_orders(distinct: Distinct, first_events: Small) -> tuple[Bytes, Ints, 
     return orders[inverse], places[inverse], texts
 
 
-def _register_columns(states: _States, orders: Bytes) -> tuple[dict[str, Ints], Ints]:
+def _register_columns(states: _States, orders: Bytes) -> tuple[dict[str, Numbers], Ints]:
     room = 4 * len(states.registers)
     register, bank, state = (np.empty(room, np.int32) for _ in range(3))
     counts = np.zeros(len(orders), np.int64)
@@ -250,7 +258,7 @@ def _register_columns(states: _States, orders: Bytes) -> tuple[dict[str, Ints], 
     )
     places = states.places[bank[:rows], state[:rows]]
     return {
-        "register": register[:rows].astype(np.int64),
-        "bank": bank[:rows].astype(np.int64),
+        "register": register[:rows],
+        "bank": bank[:rows],
         "value": places,
     }, counts

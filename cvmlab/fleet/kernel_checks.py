@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from cvmlab.fleet.compiled import compiled
+from cvmlab.fleet.lanes import load32
 
 if TYPE_CHECKING:
-    from cvmlab.fleet.compiled import Bytes, Ints
+    from cvmlab.fleet.compiled import Bytes, Ints, Words
 
 DECODE, NOT_EXTENDED, DESCRIBES, DATA, VARIABLE, TEXT = range(6)
 """How an event is checked: by decoding it; not at all; nothing in it can be what its digest is of; its digest
@@ -255,7 +256,7 @@ def copy_digests(
     d_algorithm: Ints,
     d_offset: Ints,
     numbers: Ints,
-    out: tuple[Bytes, Bytes, Bytes, Bytes],
+    out: tuple[Words, Words, Words, Words],
     present: Bytes,
 ) -> None:
     """Copy the digests of events into rows, an array a bank.
@@ -268,7 +269,8 @@ def copy_digests(
         d_algorithm: Digest column.
         d_offset: Digest column.
         numbers: TPM_ALG_ID of each bank.
-        out: Out: digests in each bank; rows of events without one are left alone.
+        out: Out: digests in each bank, as words of 32 bits in the machine's order; rows of events without one
+            are left alone.
         present: Out: 1 for each event that has one, a row a bank.
     """
     for event in range(len(models)):
@@ -278,5 +280,6 @@ def copy_digests(
                 if d_algorithm[place] == numbers[bank]:
                     rows = out[bank]
                     present[bank, event] = 1
-                    for k in range(rows.shape[1]):
-                        rows[event, k] = buffer[d_offset[place] + k]
+                    start = d_offset[place]
+                    for word in range(rows.shape[1]):
+                        rows[event, word] = load32(buffer, start + 4 * word)

@@ -18,6 +18,8 @@ from cvmlab.fleet.lanes import (
     START_SHA512,
     big32,
     big64,
+    blocks32,
+    blocks64,
     compress_sha1,
     compress_sha256,
     compress_sha512,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 BANKS: Final = ("sha1", "sha256", "sha384", "sha512")
 """Banks that are hashed here; their places in this tuple number them below."""
 SIZES: Final = (20, 32, 48, 64)
+_STRETCH: Final = 512
+"""Messages that are sorted together, so that what they are read from fits a cache."""
 _STARTS: Final = (
     np.array(START_SHA1, np.uint32),
     np.array(START_SHA256, np.uint32),
@@ -50,9 +54,10 @@ def hash_messages(bank: int, buffer: Bytes, offsets: Ints, sizes: Ints) -> Bytes
         Digests, one row a part.
     """
     start = _STARTS[bank]
-    # lanes that work together end together; within one number of blocks, memory is read in order
-    blocks = np.minimum((sizes + 2 * start.itemsize) // (16 * start.itemsize), 0xFFFF).astype(np.uint16)
-    order = np.argsort(blocks, kind="stable")
+    # lanes that work together end together, and are near each other in memory
+    blocks = np.minimum((sizes + 2 * start.itemsize) // (16 * start.itemsize), 255)
+    stretch = np.arange(len(sizes)) // max(_STRETCH, len(sizes) // 256 + 1) * 256
+    order = np.argsort((stretch + blocks).astype(np.uint16), kind="stable")
     found = np.empty((len(offsets), len(start)), start.dtype)
     _hash_many(bank, buffer, offsets, sizes, order, start, found)
     return digest_bytes(bank, found)
@@ -155,26 +160,40 @@ def _hash_many(
     least = size // 8 + 1  # the bit 1 and the length behind the message (FIPS 180-4, 5.1)
     state = np.empty((8, LANES), start.dtype)
     block = np.zeros((16, LANES), start.dtype)
+    begin = np.empty(LANES, np.int64)
+    length = np.empty(LANES, np.int64)
+    places = np.empty(LANES, np.int64)
     for first in range(0, len(order), LANES):
         lanes = min(LANES, len(order) - first)
         for word in range(words):
             state[word, :] = start[word]
-        blocks = 0
-        for lane in range(lanes):
-            blocks = max(blocks, (sizes[order[first + lane]] + least + size - 1) // size)
-        for number in range(blocks):
-            for lane in range(lanes):
-                message = order[first + lane]
-                if number * size >= sizes[message] + least:
-                    continue
+        most = 0
+        least_length = sizes[order[first]]
+        for lane in range(LANES):
+            message = order[first + min(lane, lanes - 1)]
+            begin[lane] = offsets[message]
+            length[lane] = sizes[message]
+            most = max(most, length[lane])
+            least_length = min(least_length, length[lane])
+        for number in range((most + least + size - 1) // size):
+            if (number + 1) * size <= least_length:
+                for lane in range(LANES):
+                    places[lane] = begin[lane] + number * size
                 if bank < 2:
-                    _fill32(buffer, offsets[message], sizes[message], number, block, lane)
+                    blocks32(buffer, places, block)
                 else:
-                    _fill64(buffer, offsets[message], sizes[message], number, block, lane)
+                    blocks64(buffer, places, block)
+            else:
+                for lane in range(lanes):
+                    if number * size < length[lane] + least:
+                        if bank < 2:
+                            _fill32(buffer, begin[lane], length[lane], number, block, lane)
+                        else:
+                            _fill64(buffer, begin[lane], length[lane], number, block, lane)
             _compress(bank, state, block)
             for lane in range(lanes):
-                message = order[first + lane]
-                if number == (sizes[message] + least + size - 1) // size - 1:
+                if number == (length[lane] + least + size - 1) // size - 1:
+                    message = order[first + lane]
                     for word in range(words):
                         found[message, word] = state[word, lane]
 
@@ -201,9 +220,11 @@ def _extend_all(
                 state[word, :] = start[word]
             for lane in range(lanes):
                 row = order[first + lane]
+                parent = parents[row]
+                digest = digests[row]
                 for word in range(words):
-                    block[word, lane] = values[parents[row], word]
-                    at = digests[row] + start.itemsize * word
+                    block[word, lane] = values[parent, word]
+                    at = digest + start.itemsize * word
                     if bank < 2:
                         block[words + word, lane] = big32(buffer, at)
                     else:
@@ -212,5 +233,6 @@ def _extend_all(
             if 2 * words == 16:
                 _compress(bank, state, padding)
             for lane in range(lanes):
+                row = order[first + lane]
                 for word in range(words):
-                    values[order[first + lane], word] = state[word, lane]
+                    values[row, word] = state[word, lane]

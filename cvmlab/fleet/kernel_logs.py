@@ -67,6 +67,14 @@ def _hash_bytes(buffer: Bytes, at: int, size: int, seed: np.uint64) -> np.uint64
 @compiled
 def _same_bytes(buffer: Bytes, one: int, other: int, size: int) -> bool:
     done = 0
+    while done + 32 <= size:
+        a = load64(buffer, one + done) ^ load64(buffer, other + done)
+        b = load64(buffer, one + done + 8) ^ load64(buffer, other + done + 8)
+        c = load64(buffer, one + done + 16) ^ load64(buffer, other + done + 16)
+        d = load64(buffer, one + done + 24) ^ load64(buffer, other + done + 24)
+        if (a | b) | (c | d):
+            return False
+        done += 32
     while done + 8 <= size:
         if load64(buffer, one + done) != load64(buffer, other + done):
             return False
@@ -338,3 +346,26 @@ def register_rows(
                 rows += 1
         counts[log] = rows - begin
     return rows
+
+
+@compiled
+def by_level(levels: Small, bounds: Ints, order: Ints) -> None:
+    """Sort states by level: those from `ROOTS` on, in their order within a level.
+
+    Args:
+        levels: Level of each state; 1 or more from `ROOTS` on.
+        bounds: Out, zeros at first: place in `order` where each level begins, from 1 on; one more entry than
+            there are levels, and one for the end.
+        order: Out: the states.
+    """
+    for state in range(ROOTS, len(levels)):
+        bounds[levels[state] + 1] += 1
+    for level in range(1, len(bounds)):
+        bounds[level] += bounds[level - 1]
+    for state in range(ROOTS, len(levels)):
+        level = levels[state]
+        order[bounds[level]] = state
+        bounds[level] += 1
+    for level in range(len(bounds) - 1, 0, -1):
+        bounds[level] = bounds[level - 1]
+    bounds[0] = 0

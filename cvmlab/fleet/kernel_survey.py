@@ -40,10 +40,12 @@ def padding_starts(buffer: Bytes, starts: Ints, ends: Ints, zero_from: Ints, one
 @compiled
 def _starts_log(buffer: Bytes, at: int, end: int) -> bool:
     """True where the header of another crypto-agile log may stand (`cvmlab.eventlog.resync.log_starts`)."""
-    same = at + 48 <= end
+    if at + 48 > end or buffer[at + 32] != _SPEC_ID[0]:
+        return False
+    differ = 0
     for k in range(len(_SPEC_ID)):
-        same = same and buffer[at + 32 + k] == _SPEC_ID[k]
-    return same
+        differ |= buffer[at + 32 + k] ^ _SPEC_ID[k]
+    return bool(differ == 0)
 
 
 @compiled

@@ -113,6 +113,15 @@ class _Vectors:
         left = self._builder.shl(value, self.constant(self.width - right))
         return self._builder.or_(self.right(value, right), left)
 
+    def swap(self, value: Value) -> Value:
+        """Turn the bytes of each word round."""
+        size = self.width // 8
+        octets = ir.VectorType(ir.IntType(8), LANES * size)
+        places = [word * size + size - 1 - byte for word in range(LANES) for byte in range(size)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        flat = self._builder.bitcast(value, octets)
+        return self._builder.bitcast(self._builder.shuffle_vector(flat, flat, mask), self.type)
+
     def choose(self, x: Value, y: Value, z: Value) -> Value:
         """Ch (4.1.2): y where x is set, else z."""
         return self._builder.xor(z, self._builder.and_(x, self._builder.xor(y, z)))
@@ -224,6 +233,61 @@ def _loader(width: int, *, big_endian: bool) -> Any:
     return load
 
 
+load32 = _loader(32, big_endian=False)
 load64 = _loader(64, big_endian=False)
 big32 = _loader(32, big_endian=True)
 big64 = _loader(64, big_endian=True)
+
+
+def _transposed(builder: Any, rows: list[Value]) -> list[Value]:
+    """Turn rows into columns: three perfect shuffles of `LANES` vectors of `LANES` words."""
+    half = LANES // 2
+    low = [index // 2 + (index % 2) * LANES for index in range(LANES)]
+    high = [index + half for index in low]
+    for _ in range(LANES.bit_length() - 1):
+        mixed = []
+        for first, second in zip(rows[:half], rows[half:], strict=True):
+            for places in (low, high):
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), places)
+                mixed.append(builder.shuffle_vector(first, second, mask))
+        rows = mixed
+    return rows
+
+
+def _block_loader(width: int) -> Any:
+    """Make a function for compiled code: ``f(buffer, places, block)`` lays whole blocks into all lanes.
+
+    `places` are the offsets of `LANES` blocks of 16 big-endian words. It checks nothing.
+    """
+
+    @intrinsic
+    def load(_typing: Any, buffer: Any, places: Any, block: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vectors = _Vectors(builder, width)
+            data, offsets = (
+                context.make_array(kind)(context, builder, array).data
+                for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
+            )
+            out = vectors.rows(context, signature.args[2], arguments[2])
+            index = ir.IntType(64)
+            at = [builder.load(builder.gep(offsets, [ir.Constant(index, lane)])) for lane in range(LANES)]
+            found = []
+            for part in range(16 // LANES):
+                rows = []
+                for offset in at:
+                    start = builder.add(offset, ir.Constant(index, part * LANES * width // 8))
+                    place = builder.bitcast(builder.gep(data, [start]), vectors.type.as_pointer())
+                    value = builder.load(place)
+                    value.align = 1
+                    rows.append(vectors.swap(value))
+                found += _transposed(builder, rows)
+            vectors.store(out, found)
+            return context.get_dummy_value()
+
+        return types.void(buffer, places, block), code
+
+    return load
+
+
+blocks32 = _block_loader(32)
+blocks64 = _block_loader(64)
