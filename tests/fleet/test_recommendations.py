@@ -304,3 +304,15 @@ def test_sentences_of_machines_with_the_same_decision_name_their_own_facts(tmp_p
         "In westeurope.",
         "In eastus.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [("true", "Unhealthy"), (True, "Unhealthy"), ("false", "Healthy"), (None, "Healthy")],
+)
+def test_silenced_alerts_are_found(word: object, state: str) -> None:
+    """Setting: the provider's deploy policy writes `disableAlerts` inside `AttestationConfig`."""
+    one = extension()
+    one["properties"]["settings"]["AttestationConfig"]["disableAlerts"] = word
+    found = _one(recommend(_inventory(machine(extensions=[one]))), "cvmlab-alerts-not-silenced")
+    assert found.state == state

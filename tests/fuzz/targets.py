@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cvmlab.baseline.document_reader import baseline_from_json
 from cvmlab.binary import Cursor
-from cvmlab.errors import BaselineError, ParseError, VerificationError
+from cvmlab.errors import BaselineError, EvidenceError, ParseError, VerificationError
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.formats.cel import read_cel_tlv
 from cvmlab.eventlog.formats.cel_cbor import read_cel_cbor
@@ -293,13 +293,35 @@ def token_policy(data: bytes) -> None:
     assert len(read_policy(data, source="fuzz").hash) == 43
 
 
+def inventory(data: bytes) -> None:
+    """An export is read, or what is wrong with it is a row; every machine in it is judged."""
+    from cvmlab.fleet.inventory import read_inventory_bytes
+    from cvmlab.fleet.recommendations import recommend
+
+    read = read_inventory_bytes(data)
+    for table in ("inventory", "extensions", "assessments", "provider_alerts", "suppressions", "problems"):
+        read.frame(table)
+    recommend(read, {})
+
+
+def rules(data: bytes) -> None:
+    from cvmlab.fleet.rules import load_rules
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rules.toml"
+        path.write_bytes(data)
+        # a file that is refused is refused with this, and with nothing else
+        with contextlib.suppress(EvidenceError):
+            load_rules([path])
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         log, ima, cel, userspace, wrapped, ccel, hcl_report, snp_report, td_quote, hardware, sipa,
         signature_list, device_path, load_option, gpt, sbat, certificate, quote, signature,
         public, key, registers, record, clock, token, token_keys, token_policy, baseline,
-        container, loose, nitro, evidence,
+        container, loose, nitro, evidence, inventory, rules,
     )
 }  # fmt: skip
 
@@ -336,6 +358,11 @@ def seeds(name: str) -> list[bytes]:
         "record": ["credential_activation.json"],
         "clock": ["clock.yaml"],
     }
+    fleet = SAMPLES.parent / "fleet" / "sample"
+    if name == "inventory":
+        return [next((fleet / "inventory").iterdir()).read_bytes(), (fleet / "assessments.json").read_bytes()]
+    if name == "rules":
+        return [(SAMPLES.parents[1] / "cvmlab" / "fleet" / "recommendations.toml").read_bytes()]
     if name == "baseline":
         return [(SAMPLES.parent / "baseline.json").read_bytes()]
     return [(boot / file).read_bytes() for file in files[name] if (boot / file).exists()]

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure_records import machine
+from azure_records import extension, machine, scale_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,7 @@ from cvmlab.fleet.inventory import documents as documents_module
 from cvmlab.fleet.inventory.documents import LISTS, records_of
 from cvmlab.fleet.inventory.fields import utc_text
 from cvmlab.fleet.inventory.limits import Problems
+from cvmlab.fleet.recommendations import recommend
 from cvmlab.tables import check, table_named
 
 if TYPE_CHECKING:
@@ -59,22 +60,66 @@ def test_any_bytes_are_read_or_said_to_be_unreadable(data: bytes) -> None:
     _check_tables(read_inventory_bytes(data))
 
 
+RECORDS = {
+    "machine": machine(extensions=[extension()]),
+    "scale-set": scale_set(extensions=[extension(state=None)]),
+    "extension": extension(),
+    "instance-view": {
+        "computerName": "vm1", "vmAgent": {"statuses": []}, "statuses": [{"code": "PowerState/running"}],
+        "extensions": [{"name": "a", "type": "b.c", "statuses": [{"code": "ProvisioningState/succeeded"}]}],
+    },
+    "assessment": {
+        "id": "/subscriptions/s/x/providers/Microsoft.Security/assessments/k", "name": "k",
+        "type": "Microsoft.Security/assessments",
+        "properties": {
+            "resourceDetails": {"source": "Azure", "id": "/subscriptions/s/x"}, "displayName": "n",
+            "status": {"code": "Healthy", "cause": "c", "statusChangeDate": "2024-01-01T00:00:00Z"},
+            "metadata": {"severity": "Low"}, "additionalData": {},
+        },
+    },
+    "alert": {
+        "name": "a", "type": "Microsoft.Security/Locations/alerts",
+        "properties": {
+            "systemAlertId": "a", "severity": "Low", "startTimeUtc": "2024-01-01T00:00:00Z", "entities": [],
+            "resourceIdentifiers": [{"type": "AzureResource", "azureResourceId": "/subscriptions/s/x"}],
+        },
+    },
+    "suppression": {
+        "id": "/subscriptions/s/providers/Microsoft.Security/alertsSuppressionRules/r", "name": "r",
+        "type": "Microsoft.Security/alertsSuppressionRules",
+        "properties": {
+            "alertType": "x", "expirationDateUtc": "2024-01-01T00:00:00Z", "state": "Enabled",
+            "suppressionAlertsScope": {"allOf": [{"field": "entities.ip.address", "in": ["1"]}]},
+        },
+    },
+    "row": {"name": "a", "os": "Linux", "security type": "TDX", "secure boot": "on", "vtpm": "yes"},
+    "log-analytics": {
+        "AssessedResourceId": "/s/x", "RecommendationId": "/s/x/k", "RecommendationState": "Healthy",
+    },
+}  # fmt: skip
+
+
 @given(st.data())
-@settings(max_examples=150, deadline=None)
-def test_any_value_at_any_place_of_a_machine_is_read_or_said(data: st.DataObject) -> None:
-    record = machine(extensions=[])
+@pytest.mark.parametrize("kind", RECORDS)
+@settings(max_examples=60, deadline=None)
+def test_any_value_at_any_place_of_a_record_is_read_or_said(kind: str, data: st.DataObject) -> None:
+    record = json.loads(json.dumps(RECORDS[kind]))
     here: Any = record
-    while isinstance(here, dict) and here:
-        key = data.draw(st.sampled_from(sorted(here)))
-        if not isinstance(here[key], dict) or data.draw(st.booleans()):
+    while isinstance(here, dict | list) and here:
+        key = data.draw(st.sampled_from(sorted(here) if isinstance(here, dict) else range(len(here))))
+        if not isinstance(here[key], dict | list) or not here[key] or data.draw(st.booleans()):
             here[key] = data.draw(_JSON)
             break
         here = here[key]
-    inventory = read_inventory_bytes(json.dumps(record).encode())
-    assert len(inventory.machines) + len(inventory.other) == 1 or any(p.fatal for p in inventory.problems)
-    for one in (*inventory.machines, *inventory.other):
-        assert one.raw == (record,)
+    inventory = read_inventory_bytes(json.dumps([record]).encode())
+    kept = (
+        *inventory.machines, *inventory.loose_extensions, *inventory.assessments, *inventory.alerts,
+        *inventory.suppressions, *inventory.other,
+    )  # fmt: skip
+    assert len(kept) == 1 or any(problem.fatal for problem in inventory.problems)
+    assert all(one.raw == (record,) for one in kept)
     _check_tables(inventory)
+    recommend(inventory, {})
 
 
 def _check_tables(inventory: Inventory) -> None:
