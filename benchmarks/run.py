@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cvmlab.trust.assess import Assessment
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOTS = ROOT / "sample_data" / "boots"
 
@@ -76,6 +78,7 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
     """Warm calls inside one process."""
     import cvmlab
     from cvmlab.eventlog import framing, read_event_log
+    from cvmlab.report.two_boots import compare_boots
     from cvmlab.tpm.public import parse_public
     from cvmlab.tpm.quote import check_quote
 
@@ -92,6 +95,9 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
     baseline = cvmlab.load_baseline(cvmlab.sample_baseline())
     root = cvmlab.sample_trust_root()
     whole = warm(lambda: cvmlab.investigate(folder, baseline=baseline, trust_roots=root), repeat)
+    explained = [loaded(name) for name in ("baseline", "kernel_changed")]
+    events = len(explained[1].log.events)
+    compared = warm(lambda: compare_boots(*explained), repeat)
     return [
         (f"log of {size}: framing", framed, f"{framed / frame:.2f} of log to frame"),
         (f"log of {size}: decoded events frame", frame, "goal 5 ms"),
@@ -99,8 +105,20 @@ def calls(repeat: int) -> list[tuple[str, float, str]]:
         (f"log of {size}: replay of {len(log.banks)} banks", replay, ""),
         ("quote check, RSA-2048", quote, "goal 0.1 ms"),
         ("SNP report with its chain to the root", hardware(repeat), "goal 1 ms"),
+        (f"two logs of {events} events: compared and explained", compared, "goal 300 ms"),
         ("investigate, warm", whole, f"{whole / frame:.1f} x log to frame"),
     ]
+
+
+def loaded(name: str) -> Assessment:
+    """Return a sample boot with its log grown to at least 200 events, as a log alone is assessed."""
+    from cvmlab.eventlog import read_event_log
+    from cvmlab.evidence import Evidence
+    from cvmlab.evidence.context import VerifierContext
+    from cvmlab.trust.assess import assess
+
+    data = grown((BOOTS / name / "eventlog.bin").read_bytes(), 60_000)
+    return assess(Evidence(source=name, machine=name, logs=(read_event_log(data),)), VerifierContext())
 
 
 def grown(data: bytes, size: int) -> bytes:

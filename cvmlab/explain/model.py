@@ -52,6 +52,12 @@ class Cause:
         return self.entry.code
 
     @property
+    def likeness(self) -> str:
+        """Whether it looks like an update, in one sentence; may be empty. Claims are said to be such."""
+        said = self.meaning.likeness
+        return f"By what is only claimed: {said[0].lower()}{said[1:]}" if said and self.claimed else said
+
+    @property
     def set(self) -> str:
         """Register set of the findings; empty where no register is concerned."""
         return next((finding.set for finding in self.findings if finding.set), "")

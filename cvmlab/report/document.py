@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from cvmlab.banks import STRONGEST_FIRST
 from cvmlab.baseline.show import diff_block, diff_table
@@ -132,9 +132,8 @@ def _meaning(cause: Cause) -> list[Block]:
     """What the difference means: in words, and whether it looks like an update."""
     meaning = cause.meaning
     blocks: list[Block] = [List(tuple((Cell(text),) for text in meaning.says))] if meaning.says else []
-    if meaning.likeness:
-        kind: Literal["good", "bad", "info"] = "bad" if meaning.attack else "good"
-        blocks.append(Note("info" if meaning.update and meaning.attack else kind, meaning.likeness))
+    if cause.likeness:
+        blocks.append(Note("warning" if meaning.attack else "info", cause.likeness))
     return blocks
 
 

@@ -44,8 +44,12 @@ def sides(result: Investigation) -> list[Block]:
     blocks: list[Block] = [side_table(rows)]
     from cvmlab.baseline.show import diff_block
 
-    decoded = [block for row in rows[:3] if row.difference.lines and (block := diff_block(row))]
-    return [*blocks, *decoded]
+    told: dict[object, Block] = {}
+    for row in rows[:SHOWN_EDITS]:
+        block = diff_block(row) if row.difference.lines else None
+        if block is not None:
+            told.setdefault(block.lines, block)
+    return [*blocks, *list(told.values())[:3]]
 
 
 def side_table(
@@ -124,8 +128,8 @@ def what_to_do(result: Investigation) -> list[Block]:
     if serious:
         blocks.append(List(tuple((each.entry.next_step,) for each in serious), ordered=True))
         benign = tuple(
-            (f"{each.entry.title}: ", each.entry.benign_if, " ", Cell(each.meaning.likeness))
-            if each.meaning.likeness
+            (f"{each.entry.title}: ", each.entry.benign_if, " ", Cell(each.likeness))
+            if each.likeness
             else (f"{each.entry.title}: ", each.entry.benign_if)
             for each in serious
         )

@@ -82,14 +82,28 @@ class TwoBoots:
         """Return the document that every rendering comes from."""
         return _document(self)
 
-    def sides(self) -> Document:
-        """Return what differs as a document: both boots next to each other."""
+    def view(self, section: str) -> Document:
+        """Return one part as a document that a notebook cell shows.
+
+        Args:
+            section: ``causes``, ``sides`` or ``registers``.
+
+        Raises:
+            KeyError: There is no such section.
+        """
         from cvmlab.report.story import side_table
 
         rows = self.result.comparison.rows if self.result.comparison is not None else ()
-        if not rows:
-            return Document("Side by side", (Paragraph("No event differs."),))
-        return Document("Side by side", (side_table(rows, ("first boot", "second boot"), "Side by side"),))
+        sides = side_table(rows, ("first boot", "second boot"), "Events that differ, in boot order")
+        sections: dict[str, tuple[str, list[Block]]] = {
+            "causes": (self.result.summary, _head(self)),
+            "sides": (f"{len(rows)} events differ", [sides] if rows else [Paragraph("No event differs.")]),
+            "registers": ("Registers", register_table(self.result, baseline="first boot")[1:]),
+        }
+        if section not in sections:
+            raise KeyError(f"there is no section {section!r}; there are {', '.join(sections)}")
+        title, blocks = sections[section]
+        return Document(title, tuple(blocks))
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one HTML page, and write it where a path is given.
@@ -212,15 +226,20 @@ def _registers(old: Assessment, new: Assessment) -> list[RegisterRow]:
     return rows
 
 
-def _document(found: TwoBoots) -> Document:
-    result = found.result
-    blocks: list[Block] = [Paragraph(result.summary)]
-    for side, boot in (("first", found.before), ("second", result.assessment)):
+def _head(found: TwoBoots) -> list[Block]:
+    """What vouches for the boots, and the causes."""
+    blocks: list[Block] = []
+    for side, boot in (("first", found.before), ("second", found.result.assessment)):
         if not boot.believed:
             blocks.append(
                 Note("info", f"The {side} boot is compared as claimed: no quote vouches for it here.")
             )
-    blocks += [cause_card(result, cause) for cause in found.causes]
+    return blocks + [cause_card(found.result, cause) for cause in found.causes]
+
+
+def _document(found: TwoBoots) -> Document:
+    result = found.result
+    blocks: list[Block] = [Paragraph(result.summary), *_head(found)]
     if result.comparison is not None and result.comparison.rows:
         from cvmlab.baseline.show import diff_table
 

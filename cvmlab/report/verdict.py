@@ -52,7 +52,7 @@ def cause_object(cause: Cause, files: Iterable[tuple[str, str]] = ()) -> dict[st
         "title": entry.title,
         "explanation": f"{entry.explanation} Here: {cause.summary}.{_says(cause)}{named}",
         "next_step": entry.next_step,
-        "benign_if": " ".join(filter(None, (entry.benign_if, cause.meaning.likeness))),
+        "benign_if": " ".join(filter(None, (entry.benign_if, cause.likeness))),
         "set": cause.set,
         "registers": list(cause.registers),
         "events": list(cause.events),
