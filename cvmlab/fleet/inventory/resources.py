@@ -217,8 +217,10 @@ def _extensions(
 ) -> Iterator[Extension]:
     machine = identity.lower()
     for holder in {id(one): one for one in (record, body)}.values():
-        for one in holder.objects("resources"):
-            yield extension_of(one, machine, origin)
+        # PowerShell lists them as `Extensions`
+        for name in ("resources", "extensions"):
+            for one in holder.objects(name):
+                yield extension_of(one, machine, origin)
     model = profile.sub("extensionProfile")
     for one in model.objects("extensions") if model else ():
         yield extension_of(one, machine, origin)
@@ -230,8 +232,7 @@ def _lists_extensions(record: Fields, body: Fields, profile: Fields, view: Field
     # Resource Graph leaves `resources` out: that a machine record has none does not say that there are none;
     # a scale set's model is whole
     return (
-        record.has("resources")
-        or body.has("resources")
+        any(one.has(name) for one in (record, body) for name in ("resources", "extensions"))
         or profile is not body
         or (view is not None and view.has("extensions"))
     )

@@ -259,3 +259,23 @@ def test_csv_column_of_the_extension(word: str, state: str | None) -> None:
     (found,) = read_inventory_bytes(text.encode()).machines
     assert found.extensions_collected
     assert [e.provisioning_state for e in found.extensions] == ([state] if state else [])
+
+
+def test_powershell_spelling_of_a_machine_and_its_extensions() -> None:
+    """Get-AzVM | ConvertTo-Json: names in Pascal case, laid flat, the system as a number, `Extensions`."""
+    flat = flattened(machine(extensions=[extension()]))
+    flat["extensions"] = [
+        {k: v for k, v in one.items() if k != "typePropertiesType"}
+        | {"virtualMachineExtensionType": one["typePropertiesType"]}
+        for one in flat.pop("resources")
+    ]
+    flat["storageProfile"]["osDisk"]["osType"] = 1
+    flat["osProfile"]["linuxConfiguration"] = {"ssh": None}
+    found = _one(cased(flat, lambda name: name[:1].upper() + name[1:]))
+    assert (found.os, found.secure_boot, found.vtpm, found.extensions_collected) == (
+        "Linux",
+        True,
+        True,
+        True,
+    )
+    assert [(e.type, e.provisioning_state) for e in found.extensions] == [("GuestAttestation", "Succeeded")]
