@@ -1,7 +1,8 @@
 """Fuzz with coverage guidance: python tests/fuzz/run.py TARGET[,TARGET…] [SECONDS] [-libfuzzer_option=…].
 
 Several targets share the imports, which take longest to instrument: each runs in a fork, for SECONDS, and
-as many at once as there are processors. What is found lies in the working directory as crash-…; once fixed, keep it in tests/fuzz/regressions/TARGET/.
+as many at once as there are processors. What is found lies in the working directory as crash-…, of several
+targets as TARGET.found-crash-…; once fixed, keep it in tests/fuzz/regressions/TARGET/.
 """
 
 from __future__ import annotations
