@@ -118,6 +118,30 @@ def parse_attest(data: bytes, *, source: str) -> Attest:
     raw = signed_bytes(data)
     if data[:4] != _MAGIC and (data[2:6] == _MAGIC or len(raw) != len(data)):
         _check_size(cursor)
+    attest = _read(cursor, raw)
+    if cursor.remaining:
+        raise _trailing(source, cursor.offset, cursor.remaining)
+    return attest
+
+
+def without_tail(data: bytes, *, source: str) -> bytes:
+    """Return the part of `data` that a TPM signs, without what follows the quote.
+
+    For quotes that `parse_attest` refuses as ``quote-trailing-data``: it tells bytes that were added to a
+    TPM's quote from bytes that no TPM signed.
+
+    Raises:
+        VerificationError: As `parse_attest`, for anything but bytes left over.
+        ParseError: As `parse_attest`.
+    """
+    start = 0 if data[:4] == _MAGIC else 2
+    cursor = Cursor(data[start:], source=source, big_endian=True)
+    _read(cursor, data)
+    return data[start : start + cursor.offset]
+
+
+def _read(cursor: Cursor, raw: bytes) -> Attest:
+    source = cursor.source
     magic = cursor.u32("magic")
     if magic != TPM_GENERATED_VALUE:
         raise VerificationError(
@@ -132,7 +156,7 @@ def parse_attest(data: bytes, *, source: str) -> Attest:
             f"{source}: the attestation has type 0x{kind:04x} ({name}), not TPM_ST_ATTEST_QUOTE",
             code="quote-wrong-type",
         )
-    attest = Attest(
+    return Attest(
         magic=magic,
         type=kind,
         qualified_signer=_name(cursor),
@@ -143,9 +167,6 @@ def parse_attest(data: bytes, *, source: str) -> Attest:
         pcr_digest=_pcr_digest(cursor),
         raw=raw,
     )
-    if cursor.remaining:
-        raise _trailing(source, cursor.offset, cursor.remaining)
-    return attest
 
 
 def quoted_registers(attest: Attest) -> frozenset[tuple[str, int]]:

@@ -166,6 +166,8 @@ def _links(
                 return Link(name, some[0].status, "; ".join(dict.fromkeys(link.why for link in some)))
         if links:
             return Link(name, "holds", "; ".join(dict.fromkeys(link.why for link in links)))
+        if unread := _unread(evidence):
+            return Link(name, "not-checked", unread)
         why = "the evidence has no hardware report; it rests on the TPM's own keys"
         if confidential := _says_confidential(evidence):
             why = f"{confidential} is of a confidential VM, and the evidence has no hardware report of it"
@@ -179,6 +181,13 @@ def _links(
         status, why = absent[0]
         return Link("hardware-root", status, why), Link("hardware-report", status, why)
     return joined("hardware-root", roots), joined("hardware-report", reports)
+
+
+def _unread(evidence: Evidence) -> str:
+    """Hardware files of which nothing can be used: a machine that sends them has a report to show."""
+    lost = [f for f in evidence.files if f.role == "hardware" and f.status in ("empty", "unreadable")]
+    state = "; ".join(f"{f.name} is {'empty' if f.status == 'empty' else 'damaged'}" for f in lost)
+    return f"no hardware report can be used: {state}" if lost else ""
 
 
 def _says_confidential(evidence: Evidence) -> str:

@@ -133,8 +133,10 @@ def _judge(
     for why in differs:
         work.fail(INVALID, why)
     if not differs:
-        chip = "chip, TCB and product" if role == "VCEK" else "TCB and product"
-        work.holds.append(f"{claim.source} is signed by the {role}, whose certificate is of the same {chip}")
+        same = "chip, TCB and product" if role == "VCEK" and any(report.chip_id) else "TCB and product"
+        work.holds.append(f"{claim.source} is signed by the {role}, whose certificate is of the same {same}")
+        if role == "VCEK" and not any(report.chip_id):
+            work.holds.append("the report names no chip (the host masks it): its certificate does")
 
 
 def _differences(

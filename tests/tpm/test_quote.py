@@ -134,6 +134,20 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("sized", [False, True])
+def test_bytes_behind_a_signed_quote_are_all_that_is_wrong(sized, good, rsa_key, register_values, nonce):
+    body = good["message"]
+    head = len(body).to_bytes(2, "big") if sized else b""
+    longer = {**good, "message": head + body + b"junk"}
+    found = statuses(check_quote(**longer))
+    assert found["structure"] == ("broken", "quote-trailing-data")
+    assert found["signature"] == ("not-checked", "")
+    forged = {**longer, "message": longer["message"][:-5] + b"!junk"}
+    assert statuses(check_quote(**forged))["signature"] == ("broken", "quote-signature-invalid")
+    with pytest.raises(VerificationError, match="follow"):
+        verify_quote(**longer)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_one_thing_wrong(name, good, build_attest, rsa_key, register_values, nonce):
     built, values = build_attest(), register_values

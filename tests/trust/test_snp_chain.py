@@ -203,7 +203,10 @@ def test_privilege_level_of_a_bare_report_is_only_stated(tmp_path: Path) -> None
 
 def test_chip_identity_that_the_host_masks_is_no_fault(tmp_path: Path) -> None:
     chip = amd()
-    assert statuses(judge(tmp_path, files(chip, chip=bytes(64)), [chip.ark[0]])) == FINE
+    result = judge(tmp_path, files(chip, chip=bytes(64)), [chip.ark[0]])
+    assert statuses(result) == FINE
+    assert "same chip" not in result.link("hardware-report").why
+    assert "names no chip" in result.link("hardware-report").why
 
 
 def test_report_redacted_after_signing_is_said(tmp_path: Path) -> None:
@@ -329,6 +332,21 @@ def test_several_reports_must_all_be_right(tmp_path: Path) -> None:
     assert statuses(judge(tmp_path, found, [chip.ark[0]]))[1] == "broken"
     same = files(chip) | {"snp_report.bin": chip.report(bound(CLAIMS))}
     assert statuses(judge(tmp_path, same, [chip.ark[0]])) == FINE
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(hcl(b"", CLAIMS, 2)[:0x200], "damaged", id="cut_in_the_hardware_report"),
+        pytest.param(hcl(b"", CLAIMS[:-1], 2), "damaged", id="claims_without_end"),
+    ],
+)
+def test_report_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path, data: bytes, word: str) -> None:
+    result = judge(tmp_path, {"hcl_report.bin": data, "ak.pub": public_area(software_key(0))})
+    assert statuses(result)[:2] == ("not-checked", "not-checked")
+    assert f"hcl_report.bin is {word}" in result.link("hardware-report").why
+    assert any(f.code == "evidence-incomplete" and f.link == "hardware-root" for f in result.findings)
 
 
 def test_evidence_without_hardware_says_so(tmp_path: Path) -> None:
