@@ -11,12 +11,24 @@ from cvmlab.tpm.response_codes import TPM_CODES, TSS_CODES
 HERE = Path(__file__).resolve().parent
 
 
+LATER = {
+    "secure-boot-enabled": "Secure Boot on where the baseline has it off: not the fault that its opposite is",
+    "hardware-migration-allowed": "the policy lets the guest move to another host: neither debugging nor age",
+    "hardware-privilege-level": "a paravisor's report asked for below its own level (VMPL)",
+}
+"""Codes that were added to those of the first design, and what none of those said."""
+
+
 def causes_page() -> str:
     """Return docs/causes.md."""
     lines = [
         "# Causes",
         "",
         "Every cause has a stable code. This page is written from the catalogue by `make docs`.",
+        "",
+        "Codes are added, never renamed. Beyond the first design are:",
+        "",
+        *(f"- [{code}](#{code}): {why}" for code, why in LATER.items()),
         "",
     ]
     for entry in catalogue().values():
