@@ -238,6 +238,8 @@ class Policy:
             around what it would say.
         lowest_tcb: Lowest security version of the processor's TCB by component, as an SNP report states it
             (``boot_loader``, ``tee``, ``snp``, ``microcode``, ``fmc``).
+        launch_measurements: Hex values that the measurement of a TD's firmware (MRTD) may have;
+            empty for any.
     """
 
     secure_boot: bool | None = None
@@ -250,6 +252,7 @@ class Policy:
     pinned_machines: bool = False
     hardware_report: bool = False
     lowest_tcb: Mapping[str, int] = field(default_factory=dict)
+    launch_measurements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

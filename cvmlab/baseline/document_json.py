@@ -107,6 +107,11 @@ def _common(baseline: Baseline) -> dict[str, object]:
             # rules that older readers do not know are written only where they are set
             **({"hardware_report": True} if policy.hardware_report else {}),
             **({"lowest_tcb": dict(policy.lowest_tcb)} if policy.lowest_tcb else {}),
+            **(
+                {"launch_measurements": list(policy.launch_measurements)}
+                if policy.launch_measurements
+                else {}
+            ),
         },
         "registers": [_register(register) for register in baseline.registers],
         "files": None if baseline.files is None else _sets(baseline.files),

@@ -334,6 +334,7 @@ class _Reader:
             pinned_machines=bool(item["pinned_machines"]),
             hardware_report=bool(item.get("hardware_report", False)),
             lowest_tcb={name: self.number(n, f"policy.lowest_tcb.{name}") for name, n in tcb.items()},
+            launch_measurements=self.texts(item.get("launch_measurements", []), "policy.launch_measurements"),
         )
 
     def data(self, value: object) -> dict[str, bytes]:

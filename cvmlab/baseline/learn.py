@@ -18,7 +18,7 @@ from cvmlab.baseline.document import (
     Source,
 )
 from cvmlab.baseline.facts import boot_facts
-from cvmlab.baseline.policy import reported_tcb
+from cvmlab.baseline.policy import launch_measurement, reported_tcb
 from cvmlab.baseline.slots import classify, merge_slots
 from cvmlab.errors import BaselineError
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
@@ -276,6 +276,7 @@ def _policy(
     lists = {fact.revocation_list for fact in facts}
     vouched = all(boot.link("hardware-report").status == "holds" for boot in boots)
     tcbs = [tcb for boot in boots if (tcb := reported_tcb(boot)) is not None]
+    launches = [value for boot in boots if (value := launch_measurement(boot)) is not None]
     revocation = hashlib.sha256(lists.pop() or b"").hexdigest() if len(lists) == 1 else ""
     return Policy(
         # a rule that Secure Boot must be off would be absurd: off means no rule
@@ -287,4 +288,5 @@ def _policy(
         lowest_tcb={name: min(tcb[name] for tcb in tcbs) for name in tcbs[0]}
         if len(tcbs) == len(boots) and len({frozenset(tcb) for tcb in tcbs}) == 1
         else {},
+        launch_measurements=tuple(sorted(set(launches))) if len(launches) == len(boots) else (),
     )

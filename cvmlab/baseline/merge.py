@@ -233,6 +233,7 @@ def _policy(a: Baseline, b: Baseline) -> Policy:
             for name in one.lowest_tcb
             if name in two.lowest_tcb
         },
+        launch_measurements=tuple(sorted({*one.launch_measurements, *two.launch_measurements})),
     )
 
 

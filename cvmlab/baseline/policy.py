@@ -11,6 +11,7 @@ from cvmlab.eventlog.producers import decode
 from cvmlab.eventlog.types import EV_EFI_VARIABLE_DRIVER_CONFIG
 from cvmlab.tee.hcl import HclReport
 from cvmlab.tee.snp import SnpReport
+from cvmlab.tee.tdx import TdQuote
 from cvmlab.uefi.siglist import SignatureList
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PolicyResult:
         why: One sentence.
         code: Cause code where it is broken or not checked.
         register: Register concerned; None for none.
+        set: Its register set.
         event: Event concerned; None for none.
         detail: More, JSON-able.
     """
@@ -58,6 +60,7 @@ class PolicyResult:
     register: int | None = None
     event: int | None = None
     detail: Mapping[str, object] = field(default_factory=dict)
+    set: str = "tpm"
 
 
 def check_policy(
@@ -92,6 +95,8 @@ def check_policy(
         results.append(_hardware(boot))
     if policy.lowest_tcb:
         results.append(_tcb(boot, policy.lowest_tcb))
+    if policy.launch_measurements:
+        results.append(_launch(boot, policy.launch_measurements))
     return tuple(results)
 
 
@@ -269,6 +274,36 @@ def _tcb(boot: Assessment, lowest: Mapping[str, int]) -> PolicyResult:
         why = f"the processor's TCB is older than the policy's lowest: {', '.join(low)}"
         return PolicyResult(rule, "broken", why, "hardware-tcb-too-old")
     return PolicyResult(rule, "holds", "the processor's TCB is not older than the policy's lowest")
+
+
+def launch_measurement(boot: Assessment) -> str | None:
+    """Return the hex MRTD of a TD whose own quote vouches for its registers; None for any other machine.
+
+    The firmware that extends RTMR 0 is measured into MRTD alone, which no event of the log extends: without
+    it, firmware of anybody's could extend whatever the baseline expects. Where a paravisor runs the vTPM,
+    the measurement is of the cloud's paravisor, which says nothing of the guest and changes with the host.
+    """
+    if boot.quotes.set != "cc":
+        return None
+    for check in boot.hardware.checks:
+        quote = check.claim.report
+        if isinstance(quote, TdQuote) and check.authentic and check.report.status != "broken":
+            return quote.mr_td.hex()
+    return None
+
+
+def _launch(boot: Assessment, allowed: tuple[str, ...]) -> PolicyResult:
+    rule, value = "launch_measurements", launch_measurement(boot)
+    if value is None:
+        why = "no genuine TD quote states what firmware the TD was launched with (MRTD)"
+        return PolicyResult(rule, "not-checked", why, "evidence-incomplete")
+    if value not in allowed:
+        why = f"the TD was launched with other firmware: its MRTD is {value[:16]}…, not {allowed[0][:16]}…"
+        if len(allowed) > 1:
+            why += f" or one of {len(allowed) - 1} more"
+        return PolicyResult(rule, "broken", why, "firmware-changed", 0, detail={"after": value}, set="cc")
+    why = "the TD was launched with firmware that the baseline allows (MRTD)"
+    return PolicyResult(rule, "holds", why, register=0, set="cc")
 
 
 def _pinned(boot: Assessment, *, known_machine: bool) -> PolicyResult:

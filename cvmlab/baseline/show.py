@@ -179,6 +179,7 @@ def _policy(baseline: Baseline) -> tuple[tuple[str, Value], ...]:
         ("Machines", "only the sources" if policy.pinned_machines else "any"),
         ("Hardware report", "needed" if policy.hardware_report else "no rule"),
         ("Lowest TCB", ", ".join(f"{name} {n}" for name, n in policy.lowest_tcb.items()) or "no rule"),
+        ("Firmware of a TD (MRTD)", ", ".join(policy.launch_measurements) or "no rule"),
     )
 
 

@@ -147,7 +147,7 @@ def _policy_link(comparison: Comparison | None) -> tuple[Link, list[Finding]]:
             code=result.code,
             link="policy",
             summary=result.why,
-            set="tpm" if result.register is not None else "",
+            set=result.set if result.register is not None else "",
             registers=() if result.register is None else (result.register,),
             events=() if result.event is None else (result.event,),
             detail=dict(result.detail),
