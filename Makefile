@@ -72,6 +72,7 @@ baseline: $(VENV)/.demo
 # Times and ratios on this machine; nothing is asserted.
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/batch.py
 
 # Reference pages that are data elsewhere.
 docs: $(VENV)/.demo

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOG_COLUMN: Final = "log"
 """Column of the logs' bytes."""
 CHUNK_LOGS: Final = 4096
-CHUNK_BYTES: Final = 128 << 20
+CHUNK_BYTES: Final = 16 << 20
 """Most logs, and most bytes of logs, that are read together."""
 
 __all__ = ["LOG_COLUMN", "batch_schema", "process_logs"]

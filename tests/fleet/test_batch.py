@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import random
 import struct
+import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from cvmlab.fleet import batch as batch_module
 from cvmlab.fleet.batch import batch_schema, process_logs
 from cvmlab.fleet.batch_columns import BANKS
 from cvmlab.fleet.batch_fast import read_fast
+from cvmlab.fleet.kernel_logs import intern_rows
 from cvmlab.fleet.vary import vary_log
 
 if TYPE_CHECKING:
@@ -339,3 +342,37 @@ def test_without_numba_the_rows_are_the_same(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_function_travels_to_other_processes() -> None:
     batch = batch_of(sample_logs()[:2])
     assert pickle.loads(pickle.dumps(process_logs))(batch).equals(process_logs(batch))
+
+
+def old_log(events: int, seed: int) -> bytes:
+    """A TCG 1.2 log of the smallest events there are, none like another (PFP 1.06, section 10.2.1)."""
+    data = b"Spec ID Event02\0" + struct.pack("<IBBBBB", 0, 2, 1, 0, 2, 0)
+    source = random.Random(seed)
+    return struct.pack("<II", 0, 3) + bytes(20) + struct.pack("<I", len(data)) + data + b"".join(
+        struct.pack("<II", source.randrange(8), 5) + source.randbytes(20) + bytes(4) for _ in range(events)
+    )  # fmt: skip
+
+
+def test_hostile_events_cost_time_and_bounded_memory() -> None:
+    logs = [old_log(3000, seed) for seed in range(20)]
+    batch = batch_of(logs)
+    process_logs(batch_of(logs[:1]))
+    tracemalloc.start()
+    try:
+        process_logs(batch)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * sum(map(len, logs))
+    assert_same(logs[:1])
+
+
+def test_rows_that_collide_without_end_are_numbered_anew() -> None:
+    rows = np.arange(40, dtype=np.uint8).reshape(-1, 2) // 4
+    ids, models = np.empty(20, np.int32), np.empty(20, np.int64)
+    full = np.full(2, -1, np.int32)
+    found, repeated = intern_rows(
+        rows.reshape(-1), 2, np.ones(20, np.uint8), np.uint64(1), full, np.empty(20, np.uint64), models, ids
+    )
+    assert repeated == found - 2
+    assert (rows[models[ids]] == rows).all()
