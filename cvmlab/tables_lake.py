@@ -174,6 +174,59 @@ _HISTORY: Final = (_RECEIVED, _DAY, Column("import", "object", "Hash of the reco
 INVENTORY: Final = Table("inventory", (*_INVENTORY.columns, *_HISTORY))
 ASSESSMENTS: Final = Table("assessments", (*_ASSESSMENTS.columns, *_HISTORY))
 
+
+def _maybe(name: str, dtype: str, meaning: str) -> Column:
+    return Column(name, dtype, meaning, nullable=True)
+
+
+MACHINES: Final = Table(
+    "machines",
+    (
+        Column("machine", "object", "Resource id in lower case, or name; joins tables (unescaped)"),
+        _maybe("name", "object", "Name (unescaped)"),
+        _maybe("subscription", "object", "Subscription, account or project (unescaped)"),
+        _maybe("resource_group", "object", "Resource group (unescaped)"),
+        _maybe("region", "object", "Region (unescaped)"),
+        _maybe("os", "object", "Operating system"),
+        _maybe("size", "object", "Size or machine type (unescaped)"),
+        _maybe("scale_set", "object", "Scale set that it is a member of (unescaped)"),
+        _maybe("tags", "object", "Tags, as JSON (unescaped)"),
+        _maybe("vtpm", "bool", "vTPM as configured; absent where not stated"),
+        _maybe("secure_boot", "bool", "Secure Boot as configured; absent where not stated"),
+        _maybe("extension", "bool", "Whether Guest Attestation is installed; absent where not stated"),
+        _maybe("alerts_disabled", "bool", "The extension's setting disableAlerts; absent where not stated"),
+        Column("known_since", "timestamp", "When the verifier first read this of the machine"),
+    ),
+)
+
+ALERTS: Final = Table(
+    "alerts",
+    (
+        Column("alert", "object", "Id of the alert; all lines of its history have it"),
+        Column(
+            "event",
+            "category",
+            "What the line records",
+            ("opened", "updated", "suppressed", "unsuppressed", "resolved"),
+        ),
+        Column("at", "timestamp", "When the line was written"),
+        Column("machine", "object", "Machine (unescaped)"),
+        _maybe("name", "object", "Name of the machine (unescaped)"),
+        Column("reason", "category", "Reason", _REASONS),
+        Column("cause", "category", "Cause code"),
+        Column("episode", "int64", "1 the first time the machine had reason and cause, then 2, …"),
+        Column("opened", "timestamp", "When it was opened"),
+        _maybe("resolved", "timestamp", "When it was resolved; absent while open"),
+        Column("count", "int64", "Evidences that say it"),
+        Column("correlation", "object", "Id that alerts of the same reason and cause share"),
+        _maybe("suppressed_by", "object", "Rule that hides it; absent where none does (unescaped)"),
+        Column("cause_severity", "category", "Severity of the cause", _SEVERITIES),
+        Column("summary", "object", "One sentence (unescaped)"),
+        _maybe("evidence_hash", "object", "Evidence that the line rests on; absent where there is none"),
+        Column("why", "object", "Why it was resolved or hidden; empty else (unescaped)"),
+    ),
+)
+
 LAKE_TABLES: Final = (
     BLOBS,
     ATTESTATIONS,
@@ -184,6 +237,8 @@ LAKE_TABLES: Final = (
     QUARANTINE,
     INVENTORY,
     ASSESSMENTS,
+    MACHINES,
+    ALERTS,
 )
 """Tables that every lake may have; another table is given to `cvmlab.fleet.lake.Lake` as it is."""
 PARTITIONED: Final = frozenset(

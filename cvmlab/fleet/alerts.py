@@ -79,11 +79,10 @@ class Alert:
 @cache
 def alerts_schema() -> pa.Schema:
     """Return the columns of an alert's history, those of `Alert`."""
-    import pyarrow as pa
+    from cvmlab.fleet.lake.schema import arrow_schema
+    from cvmlab.tables_lake import ALERTS
 
-    when = pa.timestamp("us", "UTC")
-    kinds = {"at": when, "opened": when, "resolved": when, "episode": pa.int64(), "count": pa.int64()}
-    return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in Alert.__dataclass_fields__])
+    return arrow_schema(ALERTS)
 
 
 def to_table(lines: Sequence[Alert]) -> pa.Table:

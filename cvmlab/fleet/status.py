@@ -80,16 +80,10 @@ def machines_schema() -> pa.Schema:
     ``vtpm``, ``secure_boot`` and ``extension`` are null where no record states them: null is neither.
     ``known_since`` is when the machine was first heard of, from which silence counts.
     """
-    import pyarrow as pa
+    from cvmlab.fleet.lake.schema import arrow_schema
+    from cvmlab.tables_lake import MACHINES
 
-    text = ("machine", "name", "subscription", "resource_group", "region", "os", "size", "scale_set", "tags")
-    return pa.schema(
-        [
-            *(pa.field(name, pa.string()) for name in text),
-            *(pa.field(name, pa.bool_()) for name in ("vtpm", "secure_boot", "extension", "alerts_disabled")),
-            pa.field("known_since", pa.timestamp("us", "UTC")),
-        ]
-    )
+    return arrow_schema(MACHINES)
 
 
 def machines_of(inventory: Inventory, known_since: datetime) -> pa.Table:
@@ -160,9 +154,10 @@ def _zone(table: pa.Table, zone: str | None) -> pa.Table:
 
 _STATUS: Final = """
 WITH last AS (
-    SELECT machine, max(received) AS received, arg_max(struct_pack(v := verdict, p := "primary", r := reason, c := codes, s := summary,
+    SELECT machine, max(received) AS received,
+        arg_max(struct_pack(v := verdict, p := "primary", r := reason, c := codes, s := summary,
             f := profile, h := evidence_hash, n := reset_count, b := boot),
-            (received, evidence_hash)) AS row_,
+            struct_pack(r := received, h := evidence_hash)) AS row_,
         count(*) AS reports
     FROM reports WHERE received <= $now GROUP BY machine),
 every AS (SELECT coalesce(m.machine, l.machine) AS machine, m.* EXCLUDE (machine), l.* EXCLUDE (machine)
