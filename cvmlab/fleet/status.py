@@ -131,7 +131,7 @@ def connect(**tables: pa.Table) -> duckdb.DuckDBPyConnection:
         import duckdb
     except ImportError as error:
         raise MissingExtraError("Statistics of a fleet", "fleet") from error
-    link = duckdb.connect(config={"enable_external_access": "false"})
+    link = duckdb.connect(config={"enable_external_access": "false", "preserve_insertion_order": "false"})
     for name, table in tables.items():
         link.register(name, _zone(table, None))
     return link
@@ -177,7 +177,7 @@ SELECT machine, name, subscription, resource_group, region, os, size, scale_set,
     row_.v AS verdict, row_.p AS "primary", row_.r AS reason, row_.c AS codes, row_.s AS summary,
     row_.f AS profile, row_.h AS evidence_hash, row_.n AS reset_count, row_.b AS boot,
     coalesce(reports, 0) AS reports, known_since
-FROM aged ORDER BY machine
+FROM aged
 """
 
 _BOOTS: Final = """
@@ -244,7 +244,8 @@ def status_table(
 
     Returns:
         One row a machine: its facts, ``status``, ``prerequisite`` (code of what keeps it from attesting),
-        ``received`` and ``age_seconds`` of the last evidence, what that said, and ``reports`` so far.
+        ``received`` and ``age_seconds`` of the last evidence, what that said, and ``reports`` so far. The
+        rows are in no order.
     """
     limits = thresholds or Thresholds()
     known = machines if machines is not None else machines_schema().empty_table()
