@@ -279,7 +279,8 @@ def survival(values: pa.Table, *, now: datetime, gone: timedelta) -> pd.DataFram
         after it).
     """
     query = """WITH turns AS (SELECT *, lag(value) OVER w IS DISTINCT FROM value AS turned,
-            max("at") OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS seen FROM values_ WHERE "at" <= $now
+            max("at") OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS seen
+            FROM values_ WHERE "at" <= $now
             WINDOW w AS (PARTITION BY machine, name ORDER BY "at")),
         lives AS (SELECT name, "at" AS since, seen,
             lead("at") OVER (PARTITION BY machine, name ORDER BY "at") AS until FROM turns WHERE turned),
