@@ -114,7 +114,9 @@ def _longest(
             if events[b + column] in allowed:
                 row[column] = below[column + 1] + 1
             else:
-                row[column] = max(below[column], row[column + 1])
+                # a comparison costs a third of a call of max, and this is the innermost loop
+                skip_slot, skip_event = below[column], row[column + 1]
+                row[column] = skip_slot if skip_slot > skip_event else skip_event
         rows.append(row)
     rows.reverse()
     pairs: Pairs = []

@@ -59,15 +59,11 @@ def split_by_cohort(baseline: Baseline) -> Baseline:
         )
     if baseline.cohorts:
         return baseline
-    telling = _telling(baseline)
+    telling, members = _groups(baseline)
     total = len(baseline.sources)
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for source in range(total):
-        groups[tuple(_choice(slot, source) for _, slot in telling)].append(source)
-    if len(groups) < 2:
+    if len(members) < 2:
         return baseline
     parted = {id(register) for register, _ in telling}
-    members = list(groups.values())
     names = _names(telling, members)
     machines = [source.ak_name for source in baseline.sources]
     cohorts = tuple(
@@ -82,6 +78,22 @@ def split_by_cohort(baseline: Baseline) -> Baseline:
     return replace(baseline, registers=shared, cohorts=cohorts, signatures=())
 
 
+def count_cohorts(baseline: Baseline) -> int:
+    """Return how many cohorts `split_by_cohort` would make of a baseline that has none."""
+    return len(_groups(baseline)[1])
+
+
+def _groups(baseline: Baseline) -> tuple[list[tuple[RegisterBaseline, Slot]], list[list[int]]]:
+    """The slots that tell boots apart, and the sources that agree in all of them."""
+    telling = _telling(baseline)
+    total = len(baseline.sources)
+    choices = [_choices(slot, total) for _, slot in telling]
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for source in range(total):
+        groups[tuple(chosen[source] for chosen in choices)].append(source)
+    return telling, list(groups.values())
+
+
 def _telling(baseline: Baseline) -> list[tuple[RegisterBaseline, Slot]]:
     """Slots whose event depends on the boot and says how it boots, not on which machine."""
     total = len(baseline.sources)
@@ -90,7 +102,7 @@ def _telling(baseline: Baseline) -> list[tuple[RegisterBaseline, Slot]]:
         for slot in register.slots:
             if slot.slot_class in ("per-machine", "ignored", "repeatable") or slot.kind in PER_MACHINE_KINDS:
                 continue
-            count = len({_choice(slot, source) for source in range(total)})
+            count = len(set(_choices(slot, total)))
             if count > 1 and not (total >= 4 and count > total // 2 and slot.kind not in _CONTENT):
                 found.append((register, slot))
     return found
@@ -99,6 +111,16 @@ def _telling(baseline: Baseline) -> list[tuple[RegisterBaseline, Slot]]:
 def _choice(slot: Slot, source: int) -> int:
     """Which alternative a boot had: its index, or -1 for none."""
     return next((i for i, a in enumerate(slot.alternatives) if source in a.sources), -1)
+
+
+def _choices(slot: Slot, total: int) -> list[int]:
+    """`_choice` of every source at once."""
+    found = [-1] * total
+    for index in range(len(slot.alternatives) - 1, -1, -1):
+        for source in slot.alternatives[index].sources:
+            if 0 <= source < total:
+                found[source] = index
+    return found
 
 
 def _restricted(

@@ -136,11 +136,16 @@ def set_policy(baseline: Baseline, **rules: object) -> Baseline:
     known = type(baseline.policy).__dataclass_fields__
     if unknown := sorted(rules.keys() - known.keys()):
         raise BaselineError(f"the policy has no rule {', '.join(unknown)}: it has {', '.join(known)}")
-    changed = replace(baseline, policy=replace(baseline.policy, **rules), signatures=())  # type: ignore[arg-type]
+    policy = replace(baseline.policy, **rules)  # type: ignore[arg-type]
+    # the reader of documents knows what each rule may be; nothing but the policy needs to pass it
+    alone = replace(
+        baseline, policy=policy, registers=(), cohorts=(), files=None, modules=None, data={}, signatures=()
+    )
     try:
-        return baseline_from_json(baseline_to_json(changed), source=baseline.name)
+        checked = baseline_from_json(baseline_to_json(alone), source=baseline.name).policy
     except (TypeError, AttributeError, ValueError) as error:
         raise BaselineError(f"{baseline.name}: {error}") from None
+    return replace(baseline, policy=checked, signatures=())
 
 
 def accept_rows(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cvmlab.baseline.comparison import machine_sources
-from cvmlab.baseline.pairing import pair_events
+from cvmlab.baseline.pairing import SlotKeys, pair_events
 from cvmlab.eventlog.replay import register_events
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class Bench:
         default_factory=dict, repr=False
     )
 
+    _keys: dict[tuple[int, tuple[str, ...], frozenset[int]], tuple[RegisterBaseline, SlotKeys]] = field(
+        default_factory=dict, repr=False
+    )
+
     def effects(self, baseline: Baseline) -> list[Effect]:
         """Judge every boot by the slots of a baseline.
 
@@ -122,7 +126,7 @@ class Bench:
             known = self._known.get(key)
             # the register is kept with the answer: an id is only its own while it lives
             if known is None or known[0] is not pinned:
-                known = (pinned, _judge(pinned, events, own))
+                known = (pinned, self._judge(pinned, events, own))
                 self._known[key] = known
             found += known[1]
         return tuple(found)
@@ -145,29 +149,34 @@ class Bench:
             self._sequences[place] = found
         return found
 
-
-def _judge(pinned: RegisterBaseline, events: list[Event], machine: frozenset[int]) -> tuple[Misfit, ...]:
-    have = frozenset(bank for event in events for bank in event.digests)
-    banks = sorted((pinned.whole_banks & have) or have)
-    events = [event for event in events if any(bank in event.digests for bank in banks)]
-    pairing = pair_events(pinned.slots, events, banks, machine)
-    found = [
-        Misfit(pinned.register, change, events[j].payload.kind, events[j].payload.summary)
-        for change, positions in (
-            ("changed", [j for _, j in pairing.changed]),
-            ("moved", [j for _, j in pairing.moved]),
-            ("added", pairing.added if pinned.complete else ()),
-        )
-        for j in positions
-    ]
-    for i in pairing.removed:
-        slot = pinned.slots[i]
-        found.append(
-            Misfit(
-                pinned.register,
-                "removed",
-                slot.kind,
-                slot.alternatives[0].summary if slot.alternatives else "",
+    def _judge(
+        self, pinned: RegisterBaseline, events: list[Event], machine: frozenset[int]
+    ) -> tuple[Misfit, ...]:
+        have = frozenset(bank for event in events for bank in event.digests)
+        banks = sorted((pinned.whole_banks & have) or have)
+        events = [event for event in events if any(bank in event.digests for bank in banks)]
+        place = (id(pinned), tuple(banks), machine)
+        keys = self._keys.get(place)
+        if keys is None or keys[0] is not pinned:
+            keys = self._keys[place] = (pinned, SlotKeys.of(pinned.slots, banks, machine))
+        pairing = pair_events(pinned.slots, events, banks, machine, keys[1])
+        found = [
+            Misfit(pinned.register, change, events[j].payload.kind, events[j].payload.summary)
+            for change, positions in (
+                ("changed", [j for _, j in pairing.changed]),
+                ("moved", [j for _, j in pairing.moved]),
+                ("added", pairing.added if pinned.complete else ()),
             )
-        )
-    return tuple(found)
+            for j in positions
+        ]
+        for i in pairing.removed:
+            slot = pinned.slots[i]
+            found.append(
+                Misfit(
+                    pinned.register,
+                    "removed",
+                    slot.kind,
+                    slot.alternatives[0].summary if slot.alternatives else "",
+                )
+            )
+        return tuple(found)

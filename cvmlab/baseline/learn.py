@@ -28,6 +28,7 @@ from cvmlab.eventlog.replay import register_events
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cvmlab.baseline.slots import Memo
     from cvmlab.eventlog.model import Event
     from cvmlab.trust.assess import Assessment
 
@@ -202,10 +203,11 @@ def _learn_register(
         alike.setdefault((banks, key), []).append(number)
         first.setdefault((banks, key), (events, banks))
     slots: list[Slot] = []
+    memo: Memo = {}
     for count, (same, numbers) in enumerate(alike.items()):
         events, banks = first[same]
         new = [_seen(slot_of(event, banks, numbers[0], data), numbers) for event in events]
-        slots = new if count == 0 else merge_slots(slots, new)
+        slots = new if count == 0 else merge_slots(slots, new, memo=memo)
     machines = [boot.binding.public.name.hex() if boot.binding.public else "" for boot in boots]
     classed = tuple(classify(_ascending(slot), len(boots), machines) for slot in slots)
     return RegisterBaseline(set_, register, classed, locality)

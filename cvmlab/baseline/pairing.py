@@ -43,8 +43,35 @@ class Pairing:
         return sorted((*self.exact, *self.open, *self.changed))
 
 
+@dataclass(frozen=True, slots=True)
+class SlotKeys:
+    """What slots allow in some banks, made once for many boots.
+
+    Attributes:
+        allowed: Keys of the events that each slot allows.
+        typed: The same with the type of the event, in the slots that have one; None for a slot of any type.
+    """
+
+    allowed: tuple[frozenset[Hashable], ...]
+    typed: tuple[frozenset[Hashable] | None, ...]
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot], banks: Sequence[str], machine: frozenset[int]) -> SlotKeys:
+        """Make the keys; the arguments are those of `pair_events`."""
+        allowed = tuple(frozenset(_key(a.digests, banks) for a in _usable(slot, machine)) for slot in slots)
+        typed = tuple(
+            frozenset((key, slot.type) for key in keys) if slot.type else None
+            for slot, keys in zip(slots, allowed, strict=True)
+        )
+        return cls(allowed, typed)
+
+
 def pair_events(
-    slots: Sequence[Slot], events: Sequence[Event], banks: Sequence[str], machine: frozenset[int]
+    slots: Sequence[Slot],
+    events: Sequence[Event],
+    banks: Sequence[str],
+    machine: frozenset[int],
+    known: SlotKeys | None = None,
 ) -> Pairing:
     """Align the events of one register with its slots.
 
@@ -53,10 +80,12 @@ def pair_events(
         events: The events that have a digest in one of the banks, in log order.
         banks: Banks that count.
         machine: Sources of the baseline that are this machine.
+        known: `SlotKeys.of` these slots, banks and machine, where many boots are paired.
     """
+    known = known if known is not None else SlotKeys.of(slots, banks, machine)
+    allowed = known.allowed
     keys = [_key(event.digests, banks) for event in events]
-    allowed = [frozenset(_key(a.digests, banks) for a in _usable(slot, machine)) for slot in slots]
-    exact = _exact(slots, events, allowed, keys)
+    exact = _exact(known, events, keys)
     paired = dict(exact)
     taken = set(paired.values())
     free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in paired}
@@ -88,23 +117,19 @@ def pair_events(
     )
 
 
-def _exact(
-    slots: Sequence[Slot],
-    events: Sequence[Event],
-    allowed: Sequence[frozenset[Hashable]],
-    keys: Sequence[Hashable],
-) -> list[tuple[int, int]]:
+def _exact(known: SlotKeys, events: Sequence[Event], keys: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Pairs whose digests agree: those of one type first, since two programs may measure the same thing."""
-    types = {event.type_name for event in events}
+    allowed = known.allowed
+    types = {event.type_name for event in events} if None in known.typed else set()
     typed = [
-        frozenset((key, name) for key in keys_ for name in ((slot.type,) if slot.type else types))
-        for slot, keys_ in zip(slots, allowed, strict=True)
+        own if own is not None else frozenset((key, name) for key in keys_ for name in types)
+        for own, keys_ in zip(known.typed, allowed, strict=True)
     ]
     pairs = align(typed, [(key, event.type_name) for key, event in zip(keys, events, strict=True)])
-    if len(pairs) == min(len(slots), len(events)):
+    if len(pairs) == min(len(allowed), len(events)):
         return pairs
     found = list(pairs)
-    for (a, b), (a_end, b_end) in pairwise([(-1, -1), *pairs, (len(slots), len(events))]):
+    for (a, b), (a_end, b_end) in pairwise([(-1, -1), *pairs, (len(allowed), len(events))]):
         found += [(a + 1 + i, b + 1 + j) for i, j in align(allowed[a + 1 : a_end], keys[b + 1 : b_end])]
     return sorted(found)
 

@@ -141,7 +141,7 @@ def baseline_view(baseline: Baseline) -> Document:
         Heading("Learned from"),
         Table(("machine", "evidence", "links not checked", "when"), sources, caption="Sources"),
         Heading("Policy"),
-        KeyValues(_policy(baseline)),
+        KeyValues(policy_facts(baseline)),
         Heading("Slots"),
     ]
     blocks += [_register(register) for register in baseline.registers]
@@ -163,7 +163,8 @@ def _pinned(baseline: Baseline) -> str:
     return f"{text} that all share, and in {cohorts} cohorts" if cohorts else text
 
 
-def _policy(baseline: Baseline) -> tuple[tuple[str, Value], ...]:
+def policy_facts(baseline: Baseline) -> tuple[tuple[str, Value], ...]:
+    """Return the rules of a baseline's policy in words."""
     policy = baseline.policy
     levels = ", ".join(f"{name} {generation}" for name, generation in policy.sbat_level.items())
     secure = {True: "must be on", False: "must be off", None: "no rule"}[policy.secure_boot]

@@ -12,7 +12,7 @@ from cvmlab.errors import BaselineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cvmlab.baseline.document import Slot
+    from cvmlab.baseline.document import Alternative, Slot
 
 PER_MACHINE_KINDS: Final = frozenset({"boot-entry", "boot-order", "partition-table", "machine-identity"})
 """Kinds whose contents name a disk, a device or the machine itself: they may differ between machines."""
@@ -21,11 +21,22 @@ LEARNED: Final = frozenset({"fixed", "one-of", "optional", "per-machine"})
 """Classes that learning gives; the others a person set."""
 
 Key = frozenset[tuple[str, bytes]]
+Memo = dict[tuple[int, frozenset[str]], tuple["Alternative", Key]]
+"""Keys of alternatives that were made before, for merging one list of slots with many boots."""
 
 
 def slot_key(digests: Mapping[str, bytes], banks: frozenset[str]) -> Key:
     """Return what an event is in the banks that count."""
     return frozenset((bank, value) for bank, value in digests.items() if bank in banks)
+
+
+def _alternative_key(alternative: Alternative, banks: frozenset[str], memo: Memo) -> Key:
+    place = (id(alternative), banks)
+    known = memo.get(place)
+    # the alternative is kept with its key: an id is only its own while it lives
+    if known is None or known[0] is not alternative:
+        known = memo[place] = (alternative, slot_key(alternative.digests, banks))
+    return known[1]
 
 
 def common_banks(slots: Iterable[Slot], new: Iterable[Slot]) -> frozenset[str]:
@@ -41,6 +52,7 @@ def merge_slots(
     *,
     unpaired: Callable[[Slot], Slot] | None = None,
     paired: Callable[[Slot, Slot, Slot], Slot] | None = None,
+    memo: Memo | None = None,
 ) -> list[Slot]:
     """Lay one more list of slots over another: a list of which both are subsequences.
 
@@ -49,6 +61,7 @@ def merge_slots(
         new: The events of one more boot as slots, or the slots of another baseline.
         unpaired: Applied to slots that have no partner on the other side.
         paired: Applied to the two sides of a pair and what they joined to.
+        memo: Kept from one call to the next where many boots are laid over one list.
 
     Raises:
         BaselineError: The two have no bank in common.
@@ -56,7 +69,8 @@ def merge_slots(
     banks = common_banks(slots, new)
     if slots and new and not banks:
         raise BaselineError("the quotes of the boots have no bank in common: quote them in the same bank")
-    allowed = [frozenset(slot_key(a.digests, banks) for a in slot.alternatives) for slot in slots]
+    memo = {} if memo is None else memo
+    allowed = [frozenset(_alternative_key(a, banks, memo) for a in slot.alternatives) for slot in slots]
     known = frozenset().union(*allowed) if any(len(slot.alternatives) > 1 for slot in new) else frozenset()
     pairs = align(allowed, [_one_key(slot, banks, known) for slot in new])
     done_slots = {slot for slot, _ in pairs}
@@ -76,7 +90,7 @@ def merge_slots(
             merged.append(alone(slot))
             continue
         merged.extend(alone(one) for one in new[at:event])
-        joined = join(slot, new[event], banks)
+        joined = join(slot, new[event], banks, memo)
         merged.append(paired(slot, new[event], joined) if paired is not None else joined)
         at = event + 1
     merged.extend(alone(one) for one in new[at:])
@@ -89,13 +103,14 @@ def _one_key(slot: Slot, banks: frozenset[str], known: frozenset[Key]) -> Key:
     return next((key for key in keys if key in known), keys[0] if keys else frozenset())
 
 
-def join(slot: Slot, other: Slot, banks: frozenset[str]) -> Slot:
+def join(slot: Slot, other: Slot, banks: frozenset[str], memo: Memo | None = None) -> Slot:
     """Return one slot that allows what either does; class and labels are the first's."""
+    memo = {} if memo is None else memo
     alternatives = list(slot.alternatives)
     for addition in other.alternatives:
         key = slot_key(addition.digests, banks)
         for index, alternative in enumerate(alternatives):
-            if slot_key(alternative.digests, banks) == key:
+            if _alternative_key(alternative, banks, memo) == key:
                 alternatives[index] = replace(
                     alternative,
                     digests={**addition.digests, **alternative.digests},

@@ -122,3 +122,34 @@ def test_notebook_04_says_what_differs(tmp_path: Path, before: str, after: str, 
     assert said in _texts(done)
     assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert done.stat().st_size < 1_500_000
+
+
+def test_notebook_02_builds_a_baseline_that_reads_without_widgets(tmp_path: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    import cvmlab
+
+    done = tmp_path / "done.ipynb"
+    papermill.execute_notebook(
+        str(ROOT / "notebooks" / "02_build_a_baseline.ipynb"),
+        str(done),
+        parameters={"output": str(tmp_path / "baseline.json")},
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(tmp_path),
+    )
+    saved = cvmlab.load_baseline(tmp_path / "baseline.json")
+    assert saved.pins
+    assert saved.history[-1].who == "notebook"
+    said = _texts(done)
+    assert "initrd_tampered: fails, now passes" in said
+    page, _ = HTMLExporter().from_filename(str(done))
+    # the twin of the studio itself, and not only of the cells below it
+    for text in (
+        "Who passes",
+        "What an attacker could change unseen",
+        "slots pinned everywhere",
+        "held back",
+    ):
+        assert text in page
+    assert done.stat().st_size < 1_500_000

@@ -1,0 +1,127 @@
+"""The baseline studio: a panel of core widgets over `cvmlab.notebook.session.Session`.
+
+Widgets only call the session's methods, and below them stands the static twin, so that a saved or exported
+notebook reads without them. All evidence text goes through `cvmlab.view`; selections show it as plain text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cvmlab.errors import MissingExtraError
+from cvmlab.notebook.session import Session, stated_time
+from cvmlab.notebook.studio_view import part_document, studio_document
+from cvmlab.view import mimebundle, render_html
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from cvmlab.view import Document
+
+
+class BaselineStudio(Session):
+    """Build a baseline by seeing what it accepts.
+
+    Shown in a notebook it is a panel with a static twin below. Every button calls the method of the same
+    name, and `code` gives the code that repeats what was done.
+
+    Args:
+        evidence: Evidence folders or archives to learn from; a folder that holds only folders stands for
+            those.
+        held_back: Evidence that is only judged.
+        baseline: A saved baseline to go on with.
+        trust_roots: Certificate files that key certificates must lead to.
+        enrolled_keys: Files of keys that are known to be the machines'.
+        at: Time for which evidence is judged and which the document states; now by default.
+        name: Name of the baseline.
+        uploads: Folder for what is uploaded in the browser.
+
+    Raises:
+        CvmlabError: Nothing of the evidence could be loaded, or the baseline cannot be read.
+
+    Example:
+        >>> import cvmlab
+        >>> from cvmlab.notebook import BaselineStudio
+        >>> studio = BaselineStudio(cvmlab.sample("baseline"), trust_roots=cvmlab.sample_trust_root())
+        >>> studio.set_class("per-machine", kind="boot-entry")
+        >>> studio.undo()
+    """
+
+    def __init__(
+        self,
+        evidence: Iterable[str | Path] | str | Path = (),
+        *,
+        held_back: Iterable[str | Path] | str | Path = (),
+        baseline: str | Path | None = None,
+        trust_roots: Iterable[str | Path] | str | Path = (),
+        enrolled_keys: Iterable[str | Path] | str | Path = (),
+        at: datetime | str | None = None,
+        name: str = "baseline",
+        uploads: str | Path = "uploads",
+    ) -> None:
+        super().__init__(_texts(trust_roots), _texts(enrolled_keys), stated_time(at), name, Path(uploads))
+        self._twins: list[Any] = []
+        if baseline is not None:
+            self.open(baseline)
+        if learned := _texts(evidence):
+            self.load(*learned)
+        if judged := _texts(held_back):
+            self.load(*judged, held_back=True)
+
+    def document(self) -> Document:
+        """Return the static twin: everything that the studio shows, as a document."""
+        return studio_document(self)
+
+    def view(self, part: str) -> Document:
+        """Return one part of the twin: ``outcomes``, ``coverage``, ``slots``, ``policy`` or ``code``.
+
+        Raises:
+            ValueError: There is no such part.
+        """
+        return part_document(self, part)
+
+    def panel(self) -> Any:
+        """Return the widgets, an `ipywidgets.VBox`.
+
+        Raises:
+            MissingExtraError: ipywidgets is not installed.
+        """
+        try:
+            from cvmlab.notebook.studio_panel import Panel
+        except ImportError as error:
+            raise MissingExtraError("The panel of the studio", "notebook") from error
+        return Panel(self, self.refresh).box
+
+    def refresh(self) -> None:
+        """Bring the static twins that were shown up to date."""
+        shown = _Twin(self.document()) if self._twins else None
+        for twin in self._twins:
+            twin.update(shown)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(self.document())
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.panel())  # type: ignore[no-untyped-call]
+        twin = display(_Twin(self.document()), display_id=True)  # type: ignore[no-untyped-call]
+        if twin is not None:
+            # of a cell that runs again only the newest twin is still there
+            self._twins = [*self._twins[-3:], twin]
+
+
+class _Twin:
+    """The static twin as HTML alone: laying it out as text as well would double what a click costs."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": self._document.title, "text/html": render_html(self._document)}
+
+
+def _texts(value: Iterable[str | Path] | str | Path) -> tuple[str, ...]:
+    return (str(value),) if isinstance(value, str | Path) else tuple(map(str, value))
