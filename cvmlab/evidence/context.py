@@ -275,27 +275,33 @@ def read_enrolled_key(path: str | Path) -> EnrolledKey:
     Raises:
         EvidenceError: The file is none of these.
     """
-    file = Path(path)
-    data = _option_file(file, "enrolled key")
+    return enrolled_key(_option_file(Path(path), "enrolled key"), source=str(path))
+
+
+def enrolled_key(data: bytes, *, source: str) -> EnrolledKey:
+    """Read the bytes of an enrolled key; see `read_enrolled_key`.
+
+    Raises:
+        EvidenceError: They are none.
+    """
+    name_of = Path(source).name
     reasons = []
     try:
-        public = parse_public(data, source=file.name)
-        return EnrolledKey(str(path), public.name, bytes.fromhex(public.spki_sha256))
+        public = parse_public(data, source=name_of)
+        return EnrolledKey(source, public.name, bytes.fromhex(public.spki_sha256))
     except (ParseError, ValueError) as error:
         reasons.append(str(error))
     try:
-        return EnrolledKey(
-            str(path), None, bytes.fromhex(spki_sha256(load_public_key(data, source=file.name)))
-        )
+        return EnrolledKey(source, None, bytes.fromhex(spki_sha256(load_public_key(data, source=name_of))))
     except ParseError as error:
         reasons.append(str(error))
     try:
-        name = tpm_name(data, file.name)
+        name = tpm_name(data, name_of)
         if 22 <= len(name) <= 66:
-            return EnrolledKey(str(path), name, None)
+            return EnrolledKey(source, name, None)
     except ParseError as error:
         reasons.append(str(error))
-    raise EvidenceError(f"{path}: not a key that can be enrolled ({'; '.join(reasons)})")
+    raise EvidenceError(f"{source}: not a key that can be enrolled ({'; '.join(reasons)})")
 
 
 def _time(at: datetime | str | None) -> datetime | None:

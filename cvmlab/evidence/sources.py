@@ -95,14 +95,14 @@ def load_evidence(path: str | Path) -> Evidence:
     except OSError as error:
         raise EvidenceError(f"{source}: cannot be read: {error.strerror or error}") from error
     if stat.S_ISDIR(mode):
-        files = list(_directory(source))
+        files = list(directory_files(source))
         if not files:
             raise EvidenceError(f"{source}: {_no_file(source)}")
     elif stat.S_ISREG(mode):
         files = single_file(source) or read_archive(source)
     else:
         raise EvidenceError(f"{source}: neither a directory nor an archive")
-    return evidence_of(files, source=str(source), default_name=_stem(source))
+    return evidence_of(files, source=str(source), default_name=stem(source))
 
 
 def _no_file(root: Path) -> str:
@@ -126,7 +126,8 @@ def single_file(source: Path) -> list[RawFile]:
     return [RawFile(source.name, data, len(data))] if len(data) <= MAX_SINGLE and is_known(data) else []
 
 
-def _stem(source: Path) -> str:
+def stem(source: Path) -> str:
+    """Return the name of a folder or file without what says that it is an archive."""
     name = Path(os.path.abspath(source)).name  # noqa: PTH100 - resolve() would follow symbolic links
     for suffix in (".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".zip", ".tar"):
         if name.lower().endswith(suffix):
@@ -134,7 +135,12 @@ def _stem(source: Path) -> str:
     return name
 
 
-def _directory(root: Path) -> Iterator[RawFile]:
+def directory_files(root: Path) -> Iterator[RawFile]:
+    """Read the files directly in a directory, within the limits of one evidence.
+
+    Raises:
+        EvidenceError: It cannot be listed, or has more than `MAX_FILES` files.
+    """
     try:
         names = sorted(entry.name for entry in os.scandir(root))
     except OSError as error:
@@ -177,12 +183,30 @@ def read_archive(source: Path) -> list[RawFile]:
     Raises:
         EvidenceError: It is neither, it is damaged as a whole, or has more than `MAX_FILES` members.
     """
+    return _flat(_members(source), source)
+
+
+def archive_members(source: Path) -> Iterator[tuple[PurePosixPath, RawFile]]:
+    """Read every file of a zip or tar archive, with its place; several machines' may be in one.
+
+    All together may be `MAX_TOTAL` bytes; what is beyond has no data and says so.
+
+    Raises:
+        EvidenceError: It is neither, or it is damaged as a whole.
+    """
+    for name, data, size, note in _members(source):
+        place = _place(name)
+        yield place, RawFile(place.name, data, size, note)
+
+
+def _members(source: Path) -> Iterator[tuple[str, bytes | None, int, str]]:
     try:
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
-                return _flat(_zip(archive), source)
-        with tarfile.open(fileobj=io.BytesIO(_unpacked(source)), mode="r:") as tar:
-            return _flat(_tar(tar), source)
+                yield from _zip(archive)
+        else:
+            with tarfile.open(fileobj=io.BytesIO(_unpacked(source)), mode="r:") as tar:
+                yield from _tar(tar)
     except EvidenceError:
         raise
     except _DAMAGE as error:
@@ -190,6 +214,11 @@ def read_archive(source: Path) -> list[RawFile]:
             f"{source}: neither a directory nor a zip or tar archive that can be read ({error}). "
             "Name the folder that holds eventlog.bin and quote.msg; `cvmlab events` reads a single log"
         ) from error
+
+
+def _place(name: str) -> PurePosixPath:
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
+    return PurePosixPath(*parts)
 
 
 def _unpacked(source: Path) -> bytes:
@@ -260,8 +289,7 @@ def _flat(members: Iterable[tuple[str, bytes | None, int, str]], source: Path) -
     for name, data, size, note in members:
         if len(found) >= MAX_FILES:
             raise EvidenceError(f"{source}: more than {MAX_FILES} files; evidence of one machine has fewer")
-        parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
-        found.append((PurePosixPath(*parts), data, size, note))
+        found.append((_place(name), data, size, note))
     folders = {path.parts[0] if len(path.parts) > 1 else "" for path, *_ in found}
     strip = 1 if len(folders) == 1 and "" not in folders else 0
     seen: dict[str, RawFile] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.tables_lake import SCHEMA_VERSION
 
@@ -74,6 +74,18 @@ def checked(table: Table, data: pa.Table) -> pa.Table:
             if odd:
                 raise ValueError(f"table {table.name}: {column.name} has {odd[:5]}, outside its vocabulary")
     return data.cast(arrow_schema(table))
+
+
+def among(name: str, values: pa.Array) -> Any:
+    """Return the expression that a column of text has one of the values.
+
+    The cast keeps Arrow from comparing the values with a file's least and greatest one, which fails where the
+    file was rewritten by a compaction (its text is of another Arrow type); for digests it would gain nothing.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.field(name).cast(pa.large_string()).isin(values.cast(pa.large_string()))
 
 
 def versions() -> dict[str, object]:

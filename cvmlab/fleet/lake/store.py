@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.errors import EvidenceError, MissingExtraError
-from cvmlab.fleet.lake.schema import arrow_schema, checked
+from cvmlab.fleet.lake.schema import among, arrow_schema, checked
 from cvmlab.tables_lake import LAKE_TABLES, PARTITIONED, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -202,11 +202,12 @@ class Lake:
 
 def _new_rows(found: DeltaTable, data: pa.Table, key: tuple[str, ...]) -> pa.Table:
     """Return the rows of `data` whose key is new; the scan takes bounded memory."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if not key:
         return data
-    where = pc.field(key[0]).isin(pc.unique(data.column(key[0])))
+    where = among(key[0], pc.unique(data.column(key[0])))
     rows = found.to_pyarrow_dataset().to_table(columns=list(key), filter=where)
     there = set(zip(*(rows.column(name).to_pylist() for name in key), strict=True))
     keep = []
@@ -214,7 +215,7 @@ def _new_rows(found: DeltaTable, data: pa.Table, key: tuple[str, ...]) -> pa.Tab
         if row not in there:
             there.add(row)
             keep.append(index)
-    return data if len(keep) == len(data) else data.take(keep)
+    return data if len(keep) == len(data) else data.take(pa.array(keep, pa.int64()))
 
 
 def _table(table: Table | str) -> Table:
