@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from cvmlab.fleet.inventory import Inventory
     from cvmlab.fleet.proven import Proven
 
-fleet = typer.Typer(help="Many machines: recommendations and their reasons.", no_args_is_help=True)
+fleet = typer.Typer(
+    help="Many machines: their evidence in a lake, verdicts, recommendations and their reasons.",
+    epilog="Example: cvmlab fleet ingest inbox/ --lake lake/ --baseline good.json",
+    no_args_is_help=True,
+)
 app.add_typer(fleet, name="fleet")
 
 
