@@ -78,11 +78,16 @@ class Evaluator:
     Args:
         baseline: The baseline; None for none.
         context: What the verifier knows of all machines: trust roots, enrolled keys, collateral, time.
+        profiles: Profiles against the same baseline, with what was compared before.
     """
 
-    def __init__(self, baseline: Baseline | None, context: VerifierContext) -> None:
+    def __init__(
+        self, baseline: Baseline | None, context: VerifierContext, profiles: Profiles | None = None
+    ) -> None:
         self.context = context
-        self._profiles = Profiles(baseline) if baseline is not None else None
+        if profiles is not None and profiles.baseline is not baseline:
+            raise ValueError("the profiles are of another baseline")
+        self._profiles = profiles or (Profiles(baseline) if baseline is not None else None)
 
     def investigate(
         self, evidence: Evidence, context: VerifierContext | None = None
@@ -102,7 +107,11 @@ class Evaluator:
 
 
 def evaluate_batch(
-    batch: pa.RecordBatch, *, baseline: Baseline | None = None, context: VerifierContext | None = None
+    batch: pa.RecordBatch,
+    *,
+    baseline: Baseline | None = None,
+    context: VerifierContext | None = None,
+    profiles: Profiles | None = None,
 ) -> pa.RecordBatch:
     """Judge the evidence of many machines.
 
@@ -116,6 +125,8 @@ def evaluate_batch(
             `context` and these two columns alone.
         baseline: The baseline; without one no verdict is better than ``inconclusive``.
         context: What the verifier knows of all machines.
+        profiles: ``Profiles(baseline)`` kept from batch to batch, so that what other batches compared is not
+            compared again; the context may differ from batch to batch.
 
     Returns:
         The rows of `batch` in their order without those three columns, and the columns of `verdict_schema`:
@@ -127,12 +138,13 @@ def evaluate_batch(
 
     Raises:
         EvidenceError: There is no column ``files``.
+        ValueError: The profiles are of another baseline.
     """
     import pyarrow as pa
 
     if FILES_COLUMN not in batch.schema.names:
         raise EvidenceError(f"a batch of evidence needs a column {FILES_COLUMN!r}, see evidence_schema()")
-    evaluator = Evaluator(baseline, context or VerifierContext())
+    evaluator = Evaluator(baseline, context or VerifierContext(), profiles)
     known = {name: batch.column(name) for name in ("machine", *_VERIFIER) if name in batch.schema.names}
     rows = []
     for index, files in enumerate(batch.column(FILES_COLUMN)):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.baseline.comparison import machine_sources
+from cvmlab.baseline.document import Policy
 from cvmlab.baseline.policy import reported_tcb
 from cvmlab.baseline.slots import PER_MACHINE_KINDS
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
@@ -30,6 +31,12 @@ MAX_COMPARISONS: Final = 4096
 """Most comparisons kept, the longest unused forgotten first."""
 MAX_KEPT: Final = 16 << 20
 """Most bytes of events whose part of a profile is kept."""
+
+_COVERED_RULES: Final = frozenset(
+    {"secure_boot", "debugging", "required_registers", "required_bank", "authorities", "sbat_level"}
+    | {"revocation_list", "pinned_machines", "hardware_report", "lowest_tcb"}
+)
+"""Rules of a policy that see no more of a boot than `Profiles.key_of` holds."""
 
 _Register = tuple[str, int]
 
@@ -66,8 +73,11 @@ class Profiles:
     """
 
     def __init__(self, baseline: Baseline) -> None:
-        self._baseline = baseline
+        self.baseline = baseline
         self._pinned = _pinned(baseline)
+        self._more_rules = any(
+            getattr(baseline.policy, rule.name) for rule in fields(Policy) if rule.name not in _COVERED_RULES
+        )
         self._parts: dict[Hashable, bytes] = {}
         self._bytes = 0
         self._comparisons: OrderedDict[Hashable, Comparison] = OrderedDict()
@@ -125,7 +135,7 @@ class Profiles:
         Register values count only where events do not say the same: not those of registers that replay and
         hold events of the machine's own.
         """
-        if boot.replay.ima is not None:
+        if boot.replay.ima is not None or self._more_rules:
             return None
         failed = {(s.set, s.register) for s in boot.replay.states if s.quoted and s.status != "matches"}
         states = tuple(
@@ -148,7 +158,7 @@ class Profiles:
             for finding in boot.findings
             if finding.code == "boot-debugging-enabled"
         )
-        policy = self._baseline.policy
+        policy = self.baseline.policy
         hardware: object = None
         if policy.hardware_report or policy.lowest_tcb:
             links = [boot.link("hardware-root"), boot.link("hardware-report")]
@@ -178,13 +188,13 @@ class Profiles:
 
         log = boot.log
         if log is None or not log.events:
-            return compare(boot, self._baseline), None
-        profile = self.profile_of(log, machine_sources(boot, self._baseline))
+            return compare(boot, self.baseline), None
+        profile = self.profile_of(log, machine_sources(boot, self.baseline))
         key = self.key_of(boot, profile)
         if key is not None and key in self._comparisons:
             self._comparisons.move_to_end(key)
             return self._comparisons[key], profile
-        found = compare(boot, self._baseline)
+        found = compare(boot, self.baseline)
         # a difference that names an event of the machine's own is the machine's own, too
         if key is not None and not any(row.event in profile.taken_out for row in found.rows):
             self._comparisons[key] = found
@@ -232,9 +242,9 @@ def _hash(event: Event) -> bytes:
     """
     payload = event.payload
     if event.digest_check == "describes":
-        fields = {name: value for name, value in payload.fields.items() if name != "location"}
+        stated = {name: value for name, value in payload.fields.items() if name != "location"}
         text = (payload.producer, payload.kind, payload.name, payload.summary)
-        what = json.dumps([text, fields], sort_keys=True, default=str).encode()
+        what = json.dumps([text, stated], sort_keys=True, default=str).encode()
     else:
         what = event.data
     head = repr((event.register, event.type, event.phase, event.digest_check, event.covered, len(what)))

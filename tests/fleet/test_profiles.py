@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def context(fleet: list[Path]) -> VerifierContext:
     keys = tuple(read_enrolled_key(folder / "ak.pub") for folder in fleet)
-    from dataclasses import replace
-
     return replace(load_context(nonce=NONCE), enrolled=keys)
 
 
@@ -215,3 +214,29 @@ def test_kept_parts_are_bounded(
         profiles.profile_of(cvmlab.read_event_log(data))
         assert profiles._bytes <= 40_000
         assert sum(len(key[5]) for key in profiles._parts) <= 40_000
+
+
+def test_profiles_are_kept_from_batch_to_batch(
+    fleet: list[Path], context: VerifierContext, baseline: Baseline, compared: list[object]
+) -> None:
+    profiles = Profiles(baseline)
+    for folder in fleet[3:6]:
+        (row,) = evaluate_batch(
+            rows_of([folder]), baseline=baseline, context=context, profiles=profiles
+        ).to_pylist()
+        assert row["verdict"] == "trusted"
+    assert len(compared) == 1
+    with pytest.raises(ValueError, match="another baseline"):
+        evaluate_batch(rows_of(fleet[:1]), context=context, profiles=profiles)
+
+
+def test_rules_that_see_more_than_a_profile_are_checked_for_every_machine(
+    fleet: list[Path], context: VerifierContext, baseline: Baseline, compared: list[object]
+) -> None:
+    strict = replace(baseline, policy=replace(baseline.policy, launch_measurements=("00" * 48,)))
+    rows = evaluate_batch(rows_of(fleet[3:6]), baseline=strict, context=context).to_pylist()
+    assert len(compared) == 3
+    keys = [folder / "ak.pub" for folder in fleet]
+    for folder, row in zip(fleet[3:6], rows, strict=True):
+        alone = cvmlab.investigate(folder, baseline=strict, enrolled_keys=keys, nonce=NONCE)
+        assert json.loads(row["object"]) == json.loads(alone.to_json())
