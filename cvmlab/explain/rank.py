@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cvmlab.explain.catalogue import SEVERITIES, catalogue
 from cvmlab.explain.model import Cause
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cvmlab.findings import Finding, Link
 
+INCOMPLETE: Final = "evidence-incomplete"
 _LAST_EVENT = 1 << 30
 
 
@@ -33,10 +34,16 @@ def causes(findings: Iterable[Finding], links: Mapping[str, Link]) -> tuple[Caus
         Causes in order of rank, each with its consequences. The first is primary unless all are
         ``info``.
     """
+    findings = list(findings)
     groups: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.code].append(finding)
-    flat = {code: _cause(code, group, links) for code, group in groups.items()}
+    # what is missing did not break a link that something else broke
+    breaking = {f.link for f in findings if f.code != INCOMPLETE and f.detail.get("severity") != "info"}
+    missing = {name: link for name, link in links.items() if name not in breaking}
+    flat = {
+        code: _cause(code, group, missing if code == INCOMPLETE else links) for code, group in groups.items()
+    }
     parents = {code: _parent(code, flat) for code in flat}
     roots = sorted((code for code in flat if parents[code] is None), key=lambda code: _rank(flat[code]))
     result = [_with_consequences(code, flat, parents) for code in roots]

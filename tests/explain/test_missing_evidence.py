@@ -13,6 +13,8 @@ from edits import (
     written,
 )
 
+from cvmlab.explain.rank import causes
+from cvmlab.findings import Finding, Link
 from cvmlab.report.investigation import Investigation
 
 BOOTS = Path(__file__).resolve().parents[2] / "sample_data" / "boots"
@@ -201,3 +203,18 @@ def test_log_of_another_boot_with_all_quotes_removed_is_inconclusive(judge: Judg
     result = judge("baseline", change)
     assert result.verdict == "inconclusive"
     assert all(row.status in ("not-quoted", "not-checked") for row in result.explanation.registers)
+
+
+def test_what_is_missing_beside_a_broken_link_of_the_same_name_is_not_the_cause() -> None:
+    """Two reports: of one the certificate is of another chip, of the other the TD quote is missing."""
+    links = {name: Link(name, "broken", "") for name in ("hardware-report", "key-binding")}
+    links["hardware-root"] = Link("hardware-root", "not-checked", "")
+    missing = [
+        Finding("evidence-incomplete", link, "a TD quote is needed")
+        for link in ("hardware-root", "hardware-report")
+    ]
+    wrong = Finding("hardware-report-signature-invalid", "hardware-report", "of another chip")
+    found = causes([*missing, wrong], links)
+    assert [cause.code for cause in found if cause.primary] == ["hardware-report-signature-invalid"]
+    assert not next(cause for cause in found if cause.code == "evidence-incomplete").broken
+    assert next(c.broken for c in causes(missing, links)), "a link that only this broke stays its own"
