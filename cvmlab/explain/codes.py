@@ -91,6 +91,22 @@ _BY_REGISTER: Final = {
 }
 
 
+# UEFI 2.10, section 38.4.1: which PCRs a measurement register of a TD takes the place of
+_BY_CC_REGISTER: Final = {
+    0: "firmware-changed",
+    1: "hardware-configuration-changed",
+    2: "boot-loader-changed",
+    3: "boot-configuration-changed",
+    4: "boot-configuration-changed",
+}
+
+
+def _purpose(set_: str, register: int) -> str:
+    """The cause code of a difference of which only the register is known."""
+    table = _BY_CC_REGISTER if set_ == "cc" else _BY_REGISTER
+    return table.get(register, "boot-configuration-changed")
+
+
 def diff_findings(comparison: Comparison, log: EventLog | None) -> list[Finding]:
     """Return one finding for each difference of a comparison, in boot order.
 
@@ -210,7 +226,7 @@ def _code(row: DiffRow, context: _Context) -> str:
     special = _SPECIAL.get(row.kind)
     if special is not None:
         return special(row)
-    return _BY_KIND.get(row.kind) or _BY_REGISTER.get(row.register, "boot-configuration-changed")
+    return _BY_KIND.get(row.kind) or _purpose(row.set, row.register)
 
 
 def _measured(row: DiffRow) -> Payload | None:
@@ -281,8 +297,11 @@ def _driver(row: DiffRow) -> str:
 
 
 def _action(row: DiffRow) -> str:
-    if row.register == 7 and row.name.startswith("UEFI Debug Mode"):
+    # of a TD, register 1 stands for PCR 1 and 7
+    if (row.set, row.register) in (("tpm", 7), ("cc", 1)) and row.name.startswith("UEFI Debug Mode"):
         return "boot-debugging-enabled"
+    if row.set == "cc":
+        return _purpose(row.set, row.register)
     return _ACTION_BY_REGISTER.get(row.register, "boot-loader-changed")
 
 
@@ -358,7 +377,7 @@ def value_findings(comparison: Comparison) -> list[Finding]:
     explained = {(row.set, row.register) for row in comparison.rows}
     return [
         Finding(
-            code=_BY_REGISTER.get(state.register, "boot-configuration-changed"),
+            code=_purpose(state.set, state.register),
             link="baseline",
             summary=f"register {state.register}: {state.why}",
             set=state.set,

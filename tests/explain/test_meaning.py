@@ -245,3 +245,62 @@ def test_json_says_it_in_the_texts_there_are(tmp_path: Path) -> None:
     cause = json.loads(result.to_json())["causes"][0]
     assert "Nokaslr was added: it loads the kernel at a known address" in cause["explanation"]
     assert "does not look like an update" in cause["benign_if"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cause", "word"),
+    [
+        # Container-Optimized OS, two releases of one image family (their root hash is a word)
+        (
+            "google__go-eventlog/cos-85-amd-sev.bin",
+            "google__go-eventlog/cos-93-amd-sev.bin",
+            "kernel-changed",
+            "",
+        ),
+        # RHEL with boot loader specification entries, 5.14.0-503 and 5.14.0-130 of two machines
+        (
+            "keylime__keylime/binary_bios_measurements-secureboot",
+            "tpm2-software__tpm2-tools/event-moklisttrusted.bin",
+            "kernel-command-line-changed",
+            "ima_appraise=fix was added",
+        ),
+        # systemd-boot on Arch, laptops of two makes
+        (
+            "Foxboron__sbctl/t14_eventlog",
+            "Foxboron__sbctl/t14s_eventlog",
+            "revocation-list-rolled-back",
+            "6 of 83 revocations are missing",
+        ),
+    ],
+)
+def test_logs_of_other_machines_are_told_apart(
+    corpus: Path, first: str, second: str, cause: str, word: str
+) -> None:
+    found = cvmlab.diff(corpus / "eventlogs" / first, corpus / "eventlogs" / second)
+    causes = {c.code: c for c in found.causes}
+    assert cause in causes
+    assert "boot-loader-changed" in causes, "another boot order explains no other contents of the same file"
+    assert word in causes[cause].likeness
+    # nothing vouches for a bare log: no severity is lowered on its word
+    assert all(c.severity in ("high", c.entry.severity) or c.claimed is False for c in found.causes)
+
+
+def test_inner_kernel_of_a_unified_image_follows_from_the_image(corpus: Path) -> None:
+    logs = corpus / "eventlogs" / "confidential-containers__trustee"
+    found = cvmlab.diff(logs / "CCEL_data_gcp", logs / "CCEL_data_grub_gke")
+    image = next(c for c in found.causes if c.code == "unified-kernel-image-changed")
+    assert [c.code for c in image.consequences] == ["kernel-changed"]
+
+
+def test_windows_boots_differ_by_more_than_counters(corpus: Path) -> None:
+    logs = corpus / "eventlogs" / "grawity__tpm_futurepcr"
+    found = cvmlab.diff(
+        logs / "HP_Compaq_TPM1.2_UEFI_NonSB_Windows.log", logs / "HP_Compaq_TPM1.2_UEFI_SB_Windows.log"
+    )
+    causes = {c.code: c for c in found.causes}
+    assert "kernel-changed" in causes
+    assert any(
+        "winload.efi (signed by Microsoft Windows) was replaced" in s
+        for s in causes["kernel-changed"].meaning.says
+    )
+    assert "boot-extension-changed" not in causes
