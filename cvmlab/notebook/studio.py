@@ -96,9 +96,13 @@ class BaselineStudio(Session):
 
     def refresh(self) -> None:
         """Bring the static twins that were shown up to date."""
-        shown = _Twin(self.document()) if self._twins else None
+        shown = _Twin(self.twin_html()) if self._twins else None
         for twin in self._twins:
             twin.update(shown)
+
+    def twin_html(self) -> str:
+        """Return the static twin as an HTML fragment."""
+        return render_html(self.document())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return mimebundle(self.document())
@@ -107,7 +111,7 @@ class BaselineStudio(Session):
         from IPython.display import display
 
         display(self.panel())  # type: ignore[no-untyped-call]
-        twin = display(_Twin(self.document()), display_id=True)  # type: ignore[no-untyped-call]
+        twin = display(_Twin(self.twin_html()), display_id=True)  # type: ignore[no-untyped-call]
         if twin is not None:
             # of a cell that runs again only the newest twin is still there
             self._twins = [*self._twins[-3:], twin]
@@ -116,11 +120,11 @@ class BaselineStudio(Session):
 class _Twin:
     """The static twin as HTML alone: laying it out as text as well would double what a click costs."""
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    def __init__(self, html: str) -> None:
+        self._html = html
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": self._document.title, "text/html": render_html(self._document)}
+        return {"text/plain": "Baseline studio", "text/html": self._html}
 
 
 def _texts(value: Iterable[str | Path] | str | Path) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from cvmlab.notebook.studio_view import (
     suggestion_line,
     summary,
 )
-from cvmlab.view import Details, Document, Heading, Note, bounded, render_html, visible
+from cvmlab.view import Details, Document, Heading, Note, Paragraph, bounded, render_html, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cvmlab.notebook.session import Session
 
 _LINE: Final = 110
+_OUTCOMES: Final = 8
+"""Boots shown beside the controls, failing ones first; the twin has more."""
 _SCOPES: Final = (
     ("this slot", "slot"),
     ("all of its kind in this register", "kind"),
@@ -40,6 +42,9 @@ _SCOPES: Final = (
 def wide(width: str = "98%") -> widgets.Layout:
     """Return a layout of a width."""
     return widgets.Layout(width=width)
+
+
+_SNUG: Final = widgets.Layout(width="auto", align_self="flex-start")
 
 
 def labelled(kind: type, label: str, hint: str, **options: Any) -> Any:
@@ -64,6 +69,7 @@ class Panel:
         self._found: tuple[Suggestion, ...] = ()
         self._filling = False
         self._effect, self._detail, self._coverage = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._said = widgets.HTML()
         self._make_load()
         self._make_slots()
         self._make_rest()
@@ -77,7 +83,7 @@ class Panel:
                     "Classify slots", self.register, self.slot, self._detail, self.scope, self.text,
                     self.slot_class, self.set_class,
                 ),
-                _section("Suggestions", self.suggestion, self.confirm, self.split),
+                _section("Suggestions", self.suggestion, self._said, self.confirm, self.split),
                 _section("Policy", self.policy.box),
                 _section("Coverage", self._coverage),
                 _section("Save", self.target, self.why, self.who, self.key, self.save, self.open),
@@ -87,7 +93,7 @@ class Panel:
 
     def button(self, label: str, action: Callable[[], None], hint: str = "") -> widgets.Button:
         """Return a button that does one action of the session."""
-        made = widgets.Button(description=label, tooltip=hint or label, layout=wide("auto"))
+        made = widgets.Button(description=label, tooltip=hint or label, layout=_SNUG)
         made.on_click(lambda _: self.act(action))
         return made
 
@@ -112,7 +118,7 @@ class Panel:
             multiple=True,
             description="Upload archives",
             tooltip="Upload evidence as zip or tar",
-            layout=wide("auto"),
+            layout=_SNUG,
         )
         self.file.observe(self._uploaded, names="value")
 
@@ -158,6 +164,7 @@ class Panel:
     def _make_rest(self) -> None:
         session = self.session
         self.suggestion = labelled(widgets.Select, "Suggestion", "What the variation speaks for", rows=4)
+        self.suggestion.observe(lambda _: None if self._filling else self._fill_suggestion(), names="value")
         self.confirm = self.button("Confirm suggestion", self._confirm)
         self.split = self.button("Split into cohorts", session.split)
         self.target = labelled(widgets.Text, "File", "Baseline file", value="baseline.json")
@@ -198,6 +205,7 @@ class Panel:
         finally:
             self._filling = False
         self._fill_slots()
+        self._fill_suggestion()
         self._show_effect()
         covered = coverage(self.session.baseline)
         self._coverage.value = render_html(
@@ -216,6 +224,12 @@ class Panel:
             self._filling = False
         self._fill_detail()
 
+    def _fill_suggestion(self) -> None:
+        """The chosen suggestion whole: the list cuts what is longer than a line."""
+        chosen = self.suggestion.value
+        line = suggestion_line(self._found[chosen]) if chosen is not None else "Nothing is suggested."
+        self._said.value = render_html(Document("", (Paragraph(line),)))
+
     def _chosen(self) -> Variation | None:
         group = self._slots.get(self.register.value, [])
         return group[self.slot.value] if self.slot.value is not None and group else None
@@ -228,9 +242,8 @@ class Panel:
         session = self.session
         blocks = summary(session, coverage(session.baseline))
         blocks = [note, *blocks] if note is not None else blocks
-        table = Details("Who passes, and on what others fail", (outcome_table(session),))
         title = f"Baseline studio: {session.baseline.name}"
-        self._effect.value = render_html(Document(title, (*blocks, table)))
+        self._effect.value = render_html(Document(title, (*blocks, outcome_table(session, _OUTCOMES))))
 
 
 def _line(one: Variation) -> str:

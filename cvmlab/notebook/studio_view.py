@@ -99,7 +99,7 @@ def summary(session: Session, covered: Coverage) -> list[Block]:
     return blocks
 
 
-def outcome_table(session: Session) -> Block:
+def outcome_table(session: Session, shown: int = SHOWN) -> Block:
     """Return who passes, failing boots first."""
     pairs = list(zip(session.state.boots, session.outcomes(), strict=True))
     if not pairs:
@@ -114,7 +114,7 @@ def outcome_table(session: Session) -> Block:
             _on(outcome, boot.why),
             ", ".join(outcome.unchecked) or "none",
         )
-        for boot, outcome in pairs[:SHOWN]
+        for boot, outcome in pairs[:shown]
     )
     return Table(
         ("machine", "role", "outcome", "cohort", "on what", "links not checked"),

@@ -13,11 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import papermill
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import cvmlab
@@ -46,6 +48,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JupyterLab server of its own on a free port, with the notebook in it."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "01_investigate_failed_attestation.ipynb", folder / "nb.ipynb")
+    with _server(folder) as address:
+        yield address
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """A server of a folder; its address and token."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -111,12 +120,11 @@ def test_notebook_reads_in_jupyterlab(browser: Browser, lab: str, theme: str) ->
     page.close()
 
 
-def _run_all(page: Page) -> None:
+def _run_all(page: Page, last: str = ".jp-OutputArea-output:has-text('report written to')") -> None:
     """Run the notebook from the menu; a click while JupyterLab still starts is lost, so try again.
 
     A dialog that JupyterLab opens meanwhile, as it does on a busy machine, lies over the menu.
     """
-    last = ".jp-OutputArea-output:has-text('report written to')"
     asked = ""
     for _ in range(6):
         page.keyboard.press("Escape")
@@ -214,3 +222,103 @@ def _rgb(text: str) -> tuple[float, float, float] | None:
 def _luminance(colour: tuple[float, float, float]) -> float:
     red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.fixture(scope="module")
+def studio_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab server with the notebook of the studio, and its folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    shutil.copy(ROOT / "notebooks" / "02_build_a_baseline.ipynb", folder / "nb.ipynb")
+    for name in ("baseline_repeat", "dbx_updated"):
+        shutil.copytree(ROOT / "sample_data" / "boots" / name, folder / name)
+    with _server(folder) as address:
+        yield address, folder
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_studio_loads_classifies_undoes_saves_and_opens(
+    browser: Browser, studio_lab: tuple[str, Path], theme: str
+) -> None:
+    address, folder = studio_lab
+    url, token = address.split("|")
+    (folder / "mine.json").unlink(missing_ok=True)
+    _theme(url, token, theme)
+    page = browser.new_page(viewport={"width": 1300, "height": 6000})
+    errors: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{url}/lab/tree/nb.ipynb?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+    _run_all(page, ".jp-OutputArea-output:has-text('Code that repeats this session')")
+    panel = page.locator(".jupyter-widgets.widget-vbox").first
+    panel.get_by_label("Path", exact=True).wait_for(timeout=60_000)
+
+    panel.get_by_label("Path", exact=True).fill(str(folder / "dbx_updated"))
+    panel.get_by_label("Hold back: only judge, do not learn").check()
+    panel.get_by_role("button", name="Load", exact=True).click()
+    panel.get_by_text("0 boots learned, 1 held back").wait_for()
+    panel.get_by_label("Register", exact=True).select_option(label=_option(panel, "Register 7 "))
+    slots = panel.get_by_label("Slot", exact=True)
+    slots.select_option(label=_option(panel, "revocation-list"))
+    panel.get_by_label("Class", exact=True).select_option("ignored")
+    # the button by the keyboard: every control can be reached and pressed without a mouse
+    panel.get_by_role("button", name="Set class", exact=True).press("Enter")
+    panel.get_by_text("dbx_updated: fails, now passes").wait_for()
+    if shots := os.environ.get("CVMLAB_SHOTS"):
+        page.screenshot(path=f"{shots}/studio-{theme.split()[-1].lower()}.png")
+    panel.get_by_role("button", name="Undo", exact=True).click()
+    panel.get_by_text("undone: set_class").wait_for()
+    panel.get_by_label("File", exact=True).fill(str(folder / "mine.json"))
+    panel.get_by_label("Reason", exact=True).fill("seen in the browser")
+    panel.get_by_role("button", name="Save", exact=True).click()
+    panel.get_by_text("saved to").wait_for()
+    saved = cvmlab.load_baseline(folder / "mine.json")
+    assert saved.history[-1].why == "seen in the browser"
+    assert not any(slot.slot_class == "ignored" for r in saved.registers for slot in r.slots)
+    panel.get_by_role("button", name="Open file", exact=True).click()
+    panel.get_by_text("opened ").wait_for()
+    # the twin below follows, and stays when the page is loaded again without its kernel's widgets
+    page.locator(".jp-OutputArea-output", has_text="seen in the browser").last.wait_for()
+    assert _contrast(page, ".jp-OutputArea-output td, .jp-OutputArea-output li") >= 4.5
+    assert not errors
+    assert [one for one in asked if not one.startswith((url, "data:", "blob:"))] == []
+    page.keyboard.press("Control+s")
+    page.close()
+
+
+def _option(panel: Locator, text: str) -> str:
+    """The whole label of the option that holds a text."""
+    return panel.locator("option", has_text=text).first.inner_text()
+
+
+def test_exported_studio_reads_without_script(browser: Browser, tmp_path: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    done = tmp_path / "done.ipynb"
+    papermill.execute_notebook(
+        str(ROOT / "notebooks" / "02_build_a_baseline.ipynb"),
+        str(done),
+        parameters={"output": str(tmp_path / "b.json")},
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(tmp_path),
+    )
+    target = tmp_path / "done.html"
+    target.write_text(HTMLExporter().from_filename(str(done))[0], encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1200, "height": 4000})
+    page = context.new_page()
+    context.set_offline(True)
+    page.goto(target.as_uri())
+    if shots := os.environ.get("CVMLAB_SHOTS"):
+        page.screenshot(path=f"{shots}/studio-export.png")
+    text = page.inner_text("body")
+    for said in (
+        "Baseline studio: baseline",
+        "Who passes",
+        "What an attacker could change unseen",
+        "held back",
+    ):
+        assert said in text
+    context.close()
