@@ -292,6 +292,14 @@ def launch_measurement(boot: Assessment) -> str | None:
     return None
 
 
+def stated_launch(boot: Assessment) -> str | None:
+    """Return the hex MRTD that the TD quote of a machine without vTPM states, verified or not."""
+    if boot.evidence.quotes:
+        return None
+    quotes = [check.claim.report for check in boot.hardware.checks]
+    return next((quote.mr_td.hex() for quote in quotes if isinstance(quote, TdQuote)), None)
+
+
 def _launch(boot: Assessment, allowed: tuple[str, ...]) -> PolicyResult:
     rule, value = "launch_measurements", launch_measurement(boot)
     if value is None:
@@ -301,7 +309,9 @@ def _launch(boot: Assessment, allowed: tuple[str, ...]) -> PolicyResult:
         why = f"the TD was launched with other firmware: its MRTD is {value[:16]}…, not {allowed[0][:16]}…"
         if len(allowed) > 1:
             why += f" or one of {len(allowed) - 1} more"
-        return PolicyResult(rule, "broken", why, "firmware-changed", 0, detail={"after": value}, set="cc")
+        return PolicyResult(
+            rule, "broken", why, "firmware-changed", 0, detail={"after": value, "rule": rule}, set="cc"
+        )
     why = "the TD was launched with firmware that the baseline allows (MRTD)"
     return PolicyResult(rule, "holds", why, register=0, set="cc")
 

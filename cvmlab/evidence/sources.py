@@ -211,7 +211,8 @@ def _members(source: Path) -> Iterator[tuple[str, bytes | None, int, str]]:
         raise
     except _DAMAGE as error:
         raise EvidenceError(
-            f"{source}: neither a directory nor a zip or tar archive that can be read ({error}). "
+            f"{source}: neither a directory, nor a zip or tar archive that can be read ({error}), nor a file "
+            "of a tool that is known. "
             "Name the folder that holds eventlog.bin and quote.msg; `cvmlab events` reads a single log"
         ) from error
 

@@ -69,6 +69,11 @@ def accept(
     files = [str(f.detail["path"]) for f in findings if "path" in f.detail]
     values = [f.registers[0] for f in findings if f.detail.get("by_value") and f.registers]
     if not rows and not files and not values:
+        if any(f.detail.get("rule") for f in _findings(found[code])):
+            raise BaselineError(
+                f"{code} breaks a rule of the policy, which accepting never relaxes. Next step: learn a "
+                "baseline from evidence like this and merge the two (cvmlab baseline merge)"
+            )
         raise BaselineError(
             f"{code} is no difference from the baseline: accepting it would not make it go away. "
             f"Next step: {found[code].entry.next_step}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.baseline.comparison import compare
 from cvmlab.baseline.learn import snapshot
+from cvmlab.baseline.policy import launch_measurement, stated_launch
 from cvmlab.errors import EvidenceError
 from cvmlab.eventlog.reader import read_event_logs
 from cvmlab.evidence import Evidence, load_context, load_evidence
@@ -16,7 +17,7 @@ from cvmlab.explain.codes import diff_findings, file_findings, value_findings
 from cvmlab.explain.meaning.judge import judge_causes
 from cvmlab.explain.model import Explanation, RegisterRow
 from cvmlab.explain.rank import causes
-from cvmlab.findings import Link
+from cvmlab.findings import Finding, Link
 from cvmlab.report.document import cause_card, register_table
 from cvmlab.report.investigation import Investigation
 from cvmlab.report.verdict import all_causes, cause_object, register_object
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cvmlab.explain.model import Cause
-    from cvmlab.findings import Finding, Trust
+    from cvmlab.findings import Trust
     from cvmlab.trust.assess import Assessment
     from cvmlab.view import Block
 
@@ -166,6 +167,7 @@ def compare_boots(old: Assessment, new: Assessment) -> TwoBoots:
     findings: list[Finding] = [*diff_findings(comparison, new.log), *value_findings(comparison)]
     worth: Trust = "proven" if new.believed else "unproven"
     findings += [replace(found, trust=worth) for found in file_findings(comparison.files or (), ())]
+    findings += _launches(old, new)
     ranked = causes(findings, {"baseline": Link("baseline", "broken", "")})
     ranked = judge_causes(ranked, comparison, new.log, findings)
     explanation = Explanation(
@@ -202,11 +204,38 @@ def _summary(old: Assessment, new: Assessment, ranked: Iterable[Cause]) -> str:
     return f"{names}: {titles[0][0].lower()}{titles[0][1:]}{more}."
 
 
+def _launches(old: Assessment, new: Assessment) -> list[Finding]:
+    """Other firmware of a TD: no event of the log extends MRTD, so no row can tell of it."""
+    was, now = stated_launch(old), stated_launch(new)
+    if was is None or now is None or was == now:
+        return []
+    proven = launch_measurement(old) is not None and launch_measurement(new) is not None
+    why = f"the TD was launched with other firmware: its MRTD was {was[:16]}… and is {now[:16]}…"
+    return [
+        Finding(
+            "firmware-changed",
+            "baseline",
+            why,
+            "cc",
+            (0,),
+            before=was,
+            after=now,
+            trust="proven" if proven else "unproven",
+        )
+    ]
+
+
 def _registers(old: Assessment, new: Assessment) -> list[RegisterRow]:
     """Values of both boots: the quoted one where a verified quote has it, else the log's."""
     before = {(s.set, s.register, s.bank): s for s in old.replay.states}
     after = {(s.set, s.register, s.bank): s for s in new.replay.states}
     rows = []
+    was_launched, launched = stated_launch(old), stated_launch(new)
+    if was_launched is not None and launched is not None:
+        same = was_launched == launched
+        why = "both TDs were launched with this firmware" if same else "the TDs have other firmware"
+        status = "matches" if same else "differs"
+        rows.append(RegisterRow("cc", 0, "sha384", launched, "", was_launched, status, why))
     for key in sorted(before.keys() & after.keys()):
         one, two = before[key], after[key]
         was, now = one.quoted or one.replayed, two.quoted or two.replayed

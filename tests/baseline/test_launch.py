@@ -15,6 +15,7 @@ import cvmlab
 from cvmlab.baseline.document_json import baseline_to_json
 from cvmlab.baseline.document_reader import baseline_from_json
 from cvmlab.baseline.merge import merge
+from cvmlab.errors import BaselineError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +89,22 @@ def test_rule_is_kept_by_document_and_merge(tmp_path: Path, baseline: Baseline) 
     assert len(both.policy.launch_measurements) == 2
     assert judge(folder, roots, both) == ("trusted", "")
     assert judge(*td(tmp_path / "third", mr_td=b"\x24" * 48), both)[1] == "firmware-changed"
+
+
+def test_accepting_says_that_a_rule_is_broken(tmp_path: Path, baseline: Baseline) -> None:
+    folder, roots = td(tmp_path / "other", mr_td=OTHER)
+    result = cvmlab.investigate(folder, baseline=baseline, trust_roots=roots, at=NOW)
+    with pytest.raises(BaselineError, match="baseline merge"):
+        cvmlab.accept(baseline, result, "firmware-changed", reason="release notes")
+
+
+def test_comparing_two_boots_names_other_firmware(tmp_path: Path) -> None:
+    first, _ = td(tmp_path / "first")
+    second, _ = td(tmp_path / "second", mr_td=OTHER)
+    found = cvmlab.diff(first, second)
+    assert [(c.code, c.claimed) for c in found.causes] == [("firmware-changed", True)]
+    assert not found.same
+    rows = {(r["set"], r["register"]): r["status"] for r in found.to_dict()["registers"]}
+    assert rows[("cc", 0)] == "differs"
+    assert rows[("cc", 1)] == "matches"
+    assert cvmlab.diff(first, first).same
