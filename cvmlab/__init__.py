@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cvmlab.eventlog import read_event_log
     from cvmlab.eventlog.ima import read_ima
     from cvmlab.evidence import load_context, load_evidence
+    from cvmlab.explain.predict import predict
     from cvmlab.report.acceptance import accept
     from cvmlab.report.investigation import Investigation, investigate, learn
     from cvmlab.report.samples import sample, sample_baseline, sample_names, sample_trust_root
@@ -38,6 +39,7 @@ _HOME = {
     "load_baseline": "cvmlab.baseline",
     "load_context": "cvmlab.evidence",
     "load_evidence": "cvmlab.evidence",
+    "predict": "cvmlab.explain.predict",
     "read_event_log": "cvmlab.eventlog",
     "read_ima": "cvmlab.eventlog.ima",
     "sample": "cvmlab.report.samples",
@@ -60,6 +62,7 @@ __all__ = [
     "load_baseline",
     "load_context",
     "load_evidence",
+    "predict",
     "read_event_log",
     "read_ima",
     "sample",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from cvmlab.baseline.addresses import only_addresses_differ
 from cvmlab.baseline.difference import Difference, difference
 from cvmlab.baseline.facts import BootFacts, boot_facts
 from cvmlab.baseline.files import unknown_digests
@@ -55,6 +56,7 @@ class DiffRow:
         trust: What the row is worth: ``unproven`` where no verified quote covers the register.
         payload_before: The baseline's event, decoded; None where its data were not kept.
         payload_after: This boot's event, decoded; None where it is missing.
+        harmless: True where the difference is no deviation: a device at another hardware address.
     """
 
     set: str
@@ -73,6 +75,7 @@ class DiffRow:
     trust: Trust
     payload_before: Payload | None = None
     payload_after: Payload | None = None
+    harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ class _Part:
             r.status not in ("matches", "not-quoted") and (r.set, r.register) not in explained
             for r in self.registers
         )
-        return len(self.rows) + by_value
+        return sum(not row.harmless for row in self.rows) + by_value
 
 
 def _part(
@@ -311,6 +314,8 @@ def _register(
         if not rows and not pinned.complete:
             why = f"the baseline names {len(pinned.slots)} of its {len(events)} events, and all are there"
             return result("not-checked", why), []
+        if rows and all(row.harmless for row in rows):
+            return result("matches", "only hardware addresses in boot entries are others"), rows
         if rows:
             return result(
                 "differs",
@@ -438,6 +443,7 @@ def _row(
         trust=trust,
         payload_before=old,
         payload_after=new,
+        harmless=change == "changed" and trust == "proven" and only_addresses_differ(old, new),
     )
 
 

@@ -12,8 +12,8 @@ from cvmlab.errors import CvmlabError
 
 # each module adds its commands to the application, in the order in which `--help` lists them
 # isort: off
-from cvmlab.cli import investigation, logs, quotes, tokens, baselines, baseline_life, digests, live, fleet  # noqa: F401
-from cvmlab.cli import fleet_lake  # noqa: F401
+from cvmlab.cli import investigation, logs, quotes, tokens, baselines, baseline_life  # noqa: F401
+from cvmlab.cli import prediction, digests, live, fleet, fleet_lake  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

@@ -63,7 +63,7 @@ _ACTION_BY_REGISTER: Final = {
 }
 # words of a command line that name the kernel's own files, not what the kernel shall do
 _DEPLOYMENT_WORDS: Final = ("BOOT_IMAGE=", "ostree=", "initrd=")
-_KERNEL_NAME: Final = re.compile(r"(vmlinu[xz]|bzimage|zimage|linux|kernel)([-._0-9].*)?|.*bzimage(\.efi)?")
+KERNEL_NAME: Final = re.compile(r"(vmlinu[xz]|bzimage|zimage|linux|kernel)([-._0-9].*)?|.*bzimage(\.efi)?")
 _FIRMWARE_PATHS: Final = ("Fv(", "MemoryMapped(")
 # systemd, src/boot/efi/linux.c: the vendor media path under which the stub starts the kernel it carries
 _STUB_KERNEL: Final = "venmedia(55c5d1f8-04cd-46b5-8a20-e56cbb3052d0"
@@ -129,6 +129,7 @@ class _Context:
         image: Event that started the unified kernel image; None where there is none.
         replaced: True where more of the unified kernel image changed than its command line.
         kernel: True where the kernel's file changed.
+        early: Order and code of the first image that was started besides those of the baseline.
         words: True where a logged command line has other words, False where one has only another path,
             None where no logged one differs.
     """
@@ -137,6 +138,7 @@ class _Context:
     replaced: bool
     kernel: bool
     words: bool | None
+    early: tuple[int, str] | None = None
 
 
 def _context(comparison: Comparison, log: EventLog | None) -> _Context:
@@ -153,7 +155,13 @@ def _context(comparison: Comparison, log: EventLog | None) -> _Context:
         for row in rows
         if row.kind == "kernel-command-line" and _words(row.payload_after or row.payload_before) is not None
     ]
-    return _Context(image, replaced, kernel, any(logged) if logged else None)
+    started = [
+        (row.order, _SPECIAL[row.kind](row))
+        for row in rows
+        if row.change == "added" and row.kind in ("application", "driver") and row.event != image
+    ]
+    early = min(started, default=None)
+    return _Context(image, replaced, kernel, any(logged) if logged else None, early)
 
 
 def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
@@ -183,6 +191,8 @@ def _finding(row: DiffRow, code: str) -> Finding:
         "difference": [list(line) for line in row.difference.lines],
         **{key: value for key, value in row.difference.detail.items() if key not in ("order", "severity")},
     }
+    if row.harmless:
+        detail["severity"] = "info"
     return Finding(
         code=code,
         link="baseline",
@@ -218,6 +228,9 @@ def _code(row: DiffRow, context: _Context) -> str:
     if row.change == "relabelled":
         return "log-event-modified"
     if row.change == "moved" and row.kind in ("separator", "secure-boot"):
+        if row.trust != "unproven" and context.early is not None and context.early[0] < row.order:
+            # loading an image early has the firmware measure its disk before it closes the registers
+            return context.early[1]
         return "log-events-reordered"
     if row.kind == "application" and context.image is not None and row.event == context.image:
         return "unified-kernel-image-changed"
@@ -280,7 +293,7 @@ def _application(row: DiffRow) -> str:
     if not path and row.change != "changed":
         # only under Secure Boot does GRUB have the kernel loaded as an image
         return "boot-loader-changed" if row.change == "removed" else "unexpected-boot-application"
-    if not path or _KERNEL_NAME.fullmatch(base):
+    if not path or KERNEL_NAME.fullmatch(base):
         return "kernel-changed"
     if row.change == "added":
         return "unexpected-boot-application"
