@@ -41,7 +41,9 @@ def holds(found: Prediction, boot: str, *, unknown: frozenset[int] = frozenset()
         if (one.register, one.bank) not in values:
             continue
         if one.register in unknown:
-            assert one.status == "unknown" and one.why and not one.after
+            assert one.status == "unknown"
+            assert one.why
+            assert not one.after
             continue
         assert [value.hex() for value in one.after] == [values[one.register, one.bank]], one
         compared += 1
@@ -78,7 +80,9 @@ def test_what_is_not_known_keeps_its_old_slots(base: Baseline) -> None:
 
 def test_the_same_again_changes_nothing(base: Baseline) -> None:
     found = predict(base, cmdline=BASE_CMDLINE)
-    assert not found.events and found.complete and not found.causes
+    assert found.complete
+    assert not found.events
+    assert not found.causes
     assert {one.status for one in found.registers} == {"same"}
 
 
