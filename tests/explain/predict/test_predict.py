@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import cvmlab
-from cvmlab.baseline.document import Baseline
 from cvmlab.errors import BaselineError, EvidenceError
 from cvmlab.explain.predict import Prediction, predict
+
+if TYPE_CHECKING:
+    from cvmlab.baseline.document import Baseline
 
 BOOTS = Path(__file__).resolve().parents[3] / "sample_data" / "boots"
 ROOT = BOOTS / "trust-root.pem"
