@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cvmlab.eventlog.model import Payload
     from cvmlab.uefi.devicepath import DevicePath, DevicePathNode
 
-# UEFI 2.10, section 10.3: PCI; SCSI, USB, MAC, SATA, NVMe: where a device is plugged in, or its serial address
+# UEFI 2.10, section 10.3: PCI, SCSI, USB, MAC, SATA, NVMe: where a device is plugged in, or its own address
 _ADDRESSES: Final = frozenset({(1, 1), (3, 2), (3, 5), (3, 11), (3, 18), (3, 23)})
 _MAC: Final = (3, 11)
 _MAC_SIZE: Final = 6

@@ -184,9 +184,10 @@ def _change(place: Place) -> str:
 
 
 def _event(place: Place) -> PredictedEvent:
+    why = "; ".join(dict.fromkeys(place.why))
     return PredictedEvent(
         *place.register, _change(place), place.slot.kind, place.slot.name, _line(place.before),
-        _line(place.after), _digests(place.before), _digests(place.after), "; ".join(dict.fromkeys(place.why)),
+        _line(place.after), _digests(place.before), _digests(place.after), why,
     )  # fmt: skip
 
 
