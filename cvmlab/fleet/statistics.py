@@ -201,8 +201,8 @@ def spread(values: pa.Table) -> pd.DataFrame:
         (all machines), ``lone`` (one of several machines), ``rolling-out`` (it came after the name's first
         sight, and reached more than one in twenty), ``minority``.
     """
-    query = f"""WITH firsts AS (SELECT name, value, machine, min("at") AS first, max("at") AS last
-            FROM values_ GROUP BY ALL),
+    query = f"""WITH firsts AS MATERIALIZED (SELECT name, value, machine, min("at") AS first,
+            max("at") AS last FROM values_ GROUP BY ALL),
         names AS (SELECT name, count(DISTINCT machine) AS all_, min(first) AS begin FROM firsts GROUP BY 1),
         seen AS (SELECT name, value, min(first) AS first_seen, arg_min(machine, (first, machine)) AS
             first_machine, max(last) AS last_seen, count(*) AS machines, quantile_disc(first, 0.5) AS half
@@ -227,7 +227,7 @@ def outliers(values: pa.Table, limit: int = 60) -> pd.DataFrame:
         ``machine``, ``bits`` (sum of −log₂ of each value's share among machines that have the name: 0 for a
         machine that is like all others), ``rarest`` name, its ``value`` and how many ``machines`` have it.
     """
-    query = """WITH own AS (SELECT DISTINCT machine, name, value FROM values_),
+    query = """WITH own AS MATERIALIZED (SELECT DISTINCT machine, name, value FROM values_),
         shares AS (SELECT name, value, count(*) AS n FROM own GROUP BY ALL),
         names AS (SELECT name, count(DISTINCT machine) AS all_ FROM own GROUP BY 1),
         rare AS (SELECT name, value, n, -log2(n / all_) AS bits FROM shares JOIN names USING (name))

@@ -1,0 +1,166 @@
+"""Evidence and inventory as they arrive: only what is complete is taken, and nothing is taken twice."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.errors import EvidenceError
+from cvmlab.fleet.inventory import read_inventory
+from cvmlab.fleet.lake.evaluation import evaluate
+from cvmlab.fleet.lake.ingest import ingest
+from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
+from cvmlab.fleet.status import machines_of
+from cvmlab.tables_lake import MACHINES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from cvmlab.baseline.document import Baseline
+    from cvmlab.evidence.context import VerifierContext
+    from cvmlab.fleet.lake import Lake
+
+PARTIAL: Final = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
+"""Ends of names that programs give to what they are still writing."""
+MAX_ENTRIES: Final = 100_000
+MAX_OBJECT: Final = 256 * 1024 * 1024
+_INVENTORY: Final = (".json", ".jsonl", ".ndjson", ".csv")
+
+
+def complete(inbox: Path, settle: timedelta, now: datetime) -> list[Path]:
+    """Return the entries of a folder that nobody is writing any more, by name.
+
+    Writers give a partial upload a name with a dot in front or one of `PARTIAL` at the end and rename it when
+    it is whole. For those that do not, an entry counts once nothing in it changed for `settle`.
+
+    Raises:
+        EvidenceError: The folder cannot be listed.
+    """
+    try:
+        with os.scandir(inbox) as found:
+            entries = sorted(found, key=lambda entry: entry.name)[:MAX_ENTRIES]
+    except OSError as error:
+        raise EvidenceError(f"{inbox}: cannot be listed: {error.strerror or error}") from error
+    limit = (now - settle).timestamp()
+    return [
+        Path(entry.path)
+        for entry in entries
+        if not entry.is_symlink() and _whole(entry.name) and _newest(Path(entry.path)) <= limit
+    ]
+
+
+def _whole(name: str) -> bool:
+    return not name.startswith(".") and not name.lower().endswith(PARTIAL)
+
+
+def _newest(path: Path) -> float:
+    """Return when an entry last changed; for ever where a part of it is partial or cannot be looked at."""
+    try:
+        newest = path.stat().st_mtime
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if not _whole(entry.name):
+                        return float("inf")
+                    newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
+    except OSError:
+        return float("inf")
+    return newest
+
+
+def mirror(url: str, folder: Path) -> None:
+    """Copy the objects under a prefix into a folder, those that it does not have in this size and age.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``gs://…``, ``abfss://…``, ``file:///…``: what `pyarrow.fs` knows.
+        folder: Where to; an object ``a/b.bin`` below the prefix becomes ``a/b.bin`` there.
+
+    Raises:
+        EvidenceError: The prefix cannot be listed or an object cannot be read.
+    """
+    from pyarrow import fs
+
+    try:
+        store, root = fs.FileSystem.from_uri(url)
+        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+        for info in found[:MAX_ENTRIES]:
+            parts = PurePosixPath(info.path[len(root) :].lstrip("/")).parts
+            if not info.is_file or not parts or ".." in parts or len(parts) > 2 or info.size > MAX_OBJECT:
+                continue
+            target = folder.joinpath(*parts)
+            age = info.mtime.timestamp() if info.mtime is not None else 0.0
+            if target.is_file() and target.stat().st_size == info.size and target.stat().st_mtime == age:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.part")
+            with store.open_input_stream(info.path) as source:
+                partial.write_bytes(source.read(MAX_OBJECT))
+            os.utime(partial, (age, age))
+            partial.replace(target)
+            os.utime(target.parent, (age, age))
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{url}: cannot be read: {error}") from error
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a round took: evidence new in the lake, evidence that cannot be used, verdicts, machines read."""
+
+    added: int = 0
+    quarantined: int = 0
+    judged: int = 0
+    machines: int = 0
+
+
+class Intake:
+    """Takes entries into the lake: evidence is kept and judged, inventory kept.
+
+    Evidence is the machine's that its folder or file is named after: what it calls itself is a claim. The
+    verifier's files count only from `store`, never from the inbox.
+
+    Args:
+        lake: The lake.
+        baseline: The baseline; without one nothing is better than ``inconclusive``.
+        context: What the verifier knows of all machines.
+        store: The verifier's own folder, with one for each machine by name.
+    """
+
+    def __init__(
+        self, lake: Lake, baseline: Baseline | None, context: VerifierContext, store: Path | None = None
+    ) -> None:
+        self._lake = lake
+        self._baseline = baseline
+        self._context = context
+        self._store = VerifierStore(store)
+        self._seen: dict[Path, float] = {}
+
+    def take(self, paths: Iterable[Path], now: datetime) -> Taken:
+        """Take entries; what the lake has with the same content is left as it is.
+
+        Verdicts that the lake lacks are derived too, so those of a round that was cut short.
+        """
+        counts = Taken()
+        evidence: list[Path] = []
+        for path in paths:
+            age = _newest(path)
+            if self._seen.get(path) == age:
+                continue
+            self._seen[path] = age
+            if not (path.suffix.lower() in _INVENTORY and self._inventory(path, now, counts)):
+                evidence.append(path)
+        if evidence:
+            done = ingest(self._lake, find_submissions(evidence), store=self._store, received=now)
+            counts.added, counts.quarantined = done.added, done.quarantined
+        counts.judged = evaluate(self._lake, self._baseline, self._context)
+        return counts
+
+    def _inventory(self, path: Path, now: datetime, counts: Taken) -> bool:
+        machines = machines_of(read_inventory(path), now)
+        if not len(machines):
+            return False
+        facts = [name for name in MACHINES.names if name != "known_since"]
+        counts.machines += self._lake.append(MACHINES, machines, key=facts)
+        return True

@@ -1,0 +1,139 @@
+"""`fleet watch`: what arrives is judged, alerts are opened and resolved, and hooks are told.
+
+The state is the lake's alone, so a watch that was stopped at any point goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cvmlab.fleet.alert_export import alert_object
+from cvmlab.fleet.alerts import Alert, conditions, current, from_table, step, to_table
+from cvmlab.fleet.status import Thresholds, connect, result, status_table
+from cvmlab.tables_lake import ALERTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from cvmlab.fleet.lake import Lake
+    from cvmlab.fleet.suppression import SuppressionRule
+
+HOOK_SECONDS: Final = 30
+_SHOWN: Final = 400
+
+_REPORTS: Final = """
+WITH names AS (SELECT lower(name) AS name, min(machine) AS machine FROM machines WHERE name IS NOT NULL
+    GROUP BY 1 HAVING count(DISTINCT machine) = 1),
+told AS (
+    SELECT v.machine, v.received, a.reset_count, NULL::VARCHAR AS boot, v.verdict::VARCHAR AS verdict,
+        v."primary"::VARCHAR AS "primary", v.reason::VARCHAR AS reason, v.codes, v.summary,
+        coalesce(a.profile, v.profile) AS profile, v.evidence_hash
+    FROM verdicts v LEFT JOIN attestations a USING (attestation)
+    QUALIFY row_number() OVER (PARTITION BY v.attestation ORDER BY v.evaluated DESC, v.derivation) = 1
+    UNION ALL
+    SELECT machine, received, NULL, NULL, NULL, NULL, NULL, NULL, reason, NULL, attestation FROM quarantine)
+SELECT coalesce(n.machine, t.machine) AS machine, t.* EXCLUDE (machine)
+FROM told t LEFT JOIN names n ON n.name = lower(t.machine)
+"""
+
+
+def known_machines(lake: Lake) -> pa.Table:
+    """Return what is last known of each machine, with when it was first heard of."""
+    from cvmlab.fleet.status import machines_schema
+
+    names = [name for name in machines_schema().names if name not in ("machine", "known_since")]
+    last = ", ".join(f'max_by(struct_pack(x := "{name}"), known_since).x AS "{name}"' for name in names)
+    query = f"SELECT machine, {last}, min(known_since) AS known_since FROM machines GROUP BY machine"  # noqa: S608
+    return result(connect(machines=lake.read("machines")), query)
+
+
+def reports_of(lake: Lake, machines: pa.Table) -> pa.Table:
+    """Return the lake's last verdict on every evidence, and unusable evidence, as reports.
+
+    A machine that evidence names as exactly one machine of the inventory is called, goes by its id.
+    """
+    tables = {name: lake.read(name, columns=columns) for name, columns in _READ.items()}
+    return result(connect(machines=machines, **tables), _REPORTS)
+
+
+_READ: Final = {
+    "verdicts": [
+        "attestation", "machine", "received", "verdict", "primary", "reason", "codes", "summary", "profile",
+        "evidence_hash", "evaluated", "derivation",
+    ],
+    "attestations": ["attestation", "reset_count", "profile"],
+    "quarantine": ["attestation", "machine", "received", "reason"],
+}  # fmt: skip
+
+
+def lake_status(lake: Lake, now: datetime, thresholds: Thresholds | None = None) -> pa.Table:
+    """Return the status of every machine of a lake."""
+    machines = known_machines(lake)
+    return status_table(reports_of(lake, machines), machines, now=now, thresholds=thresholds)
+
+
+def lake_alerts(lake: Lake) -> list[Alert]:
+    """Return the last line of every alert of a lake, open or not."""
+    return list(current(from_table(lake.read(ALERTS).sort_by("at"))).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Opens and resolves the alerts of a lake. One watcher a lake: two would tell hooks twice.
+
+    Attributes:
+        lake: The lake.
+        rules: Suppression rules.
+        thresholds: When evidence is too old.
+        hook: Program and arguments, run once for every alert that is opened, resolved or shown again, with
+            the alert as JSON on standard input; no shell. Hidden alerts call nothing.
+        log: Where failures of hooks are told.
+    """
+
+    lake: Lake
+    rules: Sequence[SuppressionRule] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    hook: tuple[str, ...] = ()
+    log: Callable[[str], None] = print
+
+    def turn(self, now: datetime) -> list[Alert]:
+        """Bring the alerts up to date and return what changed.
+
+        Lines are written before hooks run: a hook is told at most once, and the lake knows everything.
+        """
+        known = {one.key: one for one in lake_alerts(self.lake)}
+        status = lake_status(self.lake, now, self.thresholds)
+        watched = {one.machine for one in known.values() if one.resolved is None}
+        lines = step(known, conditions(status, watched), now=now, rules=self.rules)
+        if not lines:
+            return []
+        self.lake.append(ALERTS, to_table(lines), key=("alert", "event", "at"))
+        if self.hook:
+            state = {**known, **{one.key: one for one in lines}}
+            affected: dict[str, int] = {}
+            for one in state.values():
+                if one.resolved is None:
+                    affected[one.correlation] = affected.get(one.correlation, 0) + 1
+            for one in lines:
+                if one.event in ("opened", "resolved", "unsuppressed") and one.suppressed_by is None:
+                    self._tell(one, affected.get(one.correlation, 0))
+        return lines
+
+    def _tell(self, alert: Alert, affected: int) -> None:
+        text = json.dumps(alert_object(alert, affected)) + "\n"
+        try:
+            done = subprocess.run(  # noqa: S603 - the operator's own program, no shell, no text of evidence
+                self.hook, input=text.encode(), timeout=HOOK_SECONDS, capture_output=True, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.log(f"hook for alert {alert.alert}: {error}")
+            return
+        if done.returncode:
+            said = done.stderr[-_SHOWN:].decode("utf-8", "replace").strip()
+            self.log(f"hook for alert {alert.alert}: exit code {done.returncode}: {said}")

@@ -1,0 +1,120 @@
+"""`fleet watch` and `fleet report` over a lake: real boots arrive, restarts in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cvmlab
+from cvmlab.cli import app
+from cvmlab.fleet.inbox import complete, mirror
+from cvmlab.fleet.lake import Lake
+from cvmlab.fleet.watch import lake_alerts
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def arrive(inbox: Path, store: Path, machine: str, boot: str) -> None:
+    """Put a boot of the samples into the inbox, and what the verifier knows into its own store."""
+    source = Path(str(cvmlab.sample(boot)))
+    (store / machine).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(inbox / machine, ignore_errors=True)
+    (inbox / machine).mkdir(parents=True)
+    for file in source.iterdir():
+        own = file.name in ("nonce.hex", "credential_activation.json")
+        shutil.copyfile(file, (store if own else inbox) / machine / file.name)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["fleet", *map(str, arguments)])
+    return result.exit_code, result.stdout
+
+
+def save_baseline(path: Path) -> Path:
+    from cvmlab.baseline.document import load_baseline
+    from cvmlab.baseline.document import save_baseline as save
+
+    known = cvmlab.sample_baseline()
+    save(known if not isinstance(known, str | Path) else load_baseline(known), path)
+    return path
+
+
+def test_alerts_open_once_survive_restarts_and_resolve(tmp_path: Path) -> None:
+    inbox, store, lake = tmp_path / "in", tmp_path / "store", tmp_path / "lake"
+    hook = tmp_path / "hook.py"
+    hook.write_text(f"import sys\nopen({str(tmp_path / 'told')!r}, 'a').write(sys.stdin.read())\n")
+    options = (
+        "watch", inbox, "--lake", lake, "--once", "--settle", 0, "--json", "--store", store,
+        "--baseline", save_baseline(tmp_path / "b.json"), "--trust-root", cvmlab.sample_trust_root(),
+        "--hook", f"{sys.executable} {hook}",
+    )  # fmt: skip
+    arrive(inbox, store, "vm1", "cmdline_changed")
+    (inbox / "vm2").mkdir()
+    (inbox / "vm2" / "eventlog.bin").write_bytes(b"no log")
+    code, text = run(*options)
+    lines = {line["machine"]: line for line in map(json.loads, text.splitlines())}
+    assert code == 1
+    assert (lines["vm1"]["cause"], lines["vm1"]["event"]) == ("kernel-command-line-changed", "opened")
+    assert lines["vm1"]["reason"] == "boot-deviates"
+    assert "vm2" in lines
+    assert run(*options) == (1, "")
+    arrive(inbox, store, "vm1", "baseline")
+    changed = [json.loads(line) for line in run(*options)[1].splitlines()]
+    assert [(one["machine"], one["event"]) for one in changed] == [("vm1", "resolved")]
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert sum(one["machine"] == "vm1" and one["event"] == "opened" for one in told) == 1
+    assert len({one.alert for one in lake_alerts(Lake(lake))}) == 2
+    code, text = run("report", "--lake", lake, "--json", "--html", tmp_path / "r.html")
+    assert code == 1
+    assert json.loads(text)["status"]["attested"] == 1
+    assert "What fails now" in (tmp_path / "r.html").read_text()
+
+
+def test_a_hook_that_fails_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    inbox = tmp_path / "in"
+    arrive(inbox, tmp_path / "store", "vm1", "cmdline_changed")
+    options = ("watch", inbox, "--lake", tmp_path / "lake", "--once", "--settle", 0)
+    result = CliRunner().invoke(app, ["fleet", *map(str, options), "--hook", str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert "hook for alert" in result.stderr
+
+
+def test_report_of_an_empty_lake_is_an_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["fleet", "report", "--lake", str(tmp_path / "lake")])
+    assert result.exit_code != 0
+
+
+@pytest.mark.parametrize("name", [".vm1", "vm1.part", "vm1.TMP", "vm1~"])
+def test_partial_names_are_not_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert complete(tmp_path, timedelta(0), datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+def test_what_changed_lately_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "vm").mkdir()
+    file = tmp_path / "vm" / "eventlog.bin"
+    file.write_bytes(b"x")
+    old = (NOW - timedelta(minutes=5)).timestamp()
+    os.utime(file, (old, old))
+    os.utime(tmp_path / "vm", (old, old))
+    assert complete(tmp_path, timedelta(minutes=1), NOW) == [tmp_path / "vm"]
+    assert complete(tmp_path, timedelta(minutes=6), NOW) == []
+    (tmp_path / "vm" / "quote.msg.part").write_bytes(b"")
+    assert complete(tmp_path, timedelta(minutes=1), datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+def test_objects_under_a_prefix_are_mirrored_once(tmp_path: Path) -> None:
+    (tmp_path / "bucket" / "vm").mkdir(parents=True)
+    (tmp_path / "bucket" / "vm" / "eventlog.bin").write_bytes(b"x")
+    url, folder = (tmp_path / "bucket").as_uri(), tmp_path / "copy"
+    mirror(url, folder)
+    before = (folder / "vm" / "eventlog.bin").stat().st_ino
+    mirror(url, folder)
+    assert (folder / "vm" / "eventlog.bin").stat().st_ino == before
