@@ -92,6 +92,8 @@ class Bench:
         default_factory=dict, repr=False
     )
 
+    _whole: dict[int, tuple[RegisterBaseline, frozenset[str]]] = field(default_factory=dict, repr=False)
+
     def effects(self, baseline: Baseline) -> list[Effect]:
         """Judge every boot by the slots of a baseline.
 
@@ -153,7 +155,10 @@ class Bench:
         self, pinned: RegisterBaseline, events: list[Event], machine: frozenset[int]
     ) -> tuple[Misfit, ...]:
         have = frozenset(bank for event in events for bank in event.digests)
-        banks = sorted((pinned.whole_banks & have) or have)
+        whole = self._whole.get(id(pinned))
+        if whole is None or whole[0] is not pinned:
+            whole = self._whole[id(pinned)] = (pinned, pinned.whole_banks)
+        banks = sorted((whole[1] & have) or have)
         events = [event for event in events if any(bank in event.digests for bank in banks)]
         place = (id(pinned), tuple(banks), machine)
         keys = self._keys.get(place)

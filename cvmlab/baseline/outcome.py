@@ -66,9 +66,12 @@ class Trial:
             self._bench = Bench(self.boots)
             self._facts = [boot_facts(boot) for boot in self.boots]
         effects = self._bench.effects(baseline)
-        return [self._outcome(n, baseline, effect) for n, effect in enumerate(effects)]
+        pins: dict[tuple[str, bool], int] = {}
+        return [self._outcome(n, baseline, effect, pins) for n, effect in enumerate(effects)]
 
-    def _outcome(self, number: int, baseline: Baseline, effect: Effect) -> Outcome:
+    def _outcome(
+        self, number: int, baseline: Baseline, effect: Effect, pins: dict[tuple[str, bool], int]
+    ) -> Outcome:
         boot, facts = self.boots[number], self._facts[number]
         machine = machine_sources(boot, baseline)
         broken = [f"{link.name}: {link.why}" for link in boot.links if link.status == "broken"]
@@ -87,7 +90,10 @@ class Trial:
         if effect.open:
             listed = ", ".join(map(str, effect.open))
             waits.append(f"registers pinned by value alone ({listed}) need the whole comparison")
-        if not _pins(baseline, effect.cohort, known=bool(machine)):
+        kind = (effect.cohort, bool(machine))
+        if kind not in pins:
+            pins[kind] = _pins(baseline, effect.cohort, known=bool(machine))
+        if not pins[kind]:
             waits.append("the baseline pins nothing of this boot")
         word: Word = "fails" if broken or fails else "not judged" if waits else "passes"
         unchecked = tuple(link.name for link in boot.links if link.status == "not-checked")
@@ -115,4 +121,4 @@ class Trial:
 def _pins(baseline: Baseline, cohort: str, *, known: bool) -> int:
     met = baseline.of_cohort(next((c for c in baseline.cohorts if c.name == cohort), None))
     open_ = 0 if known else sum(s.slot_class == "per-machine" for r in met.registers for s in r.slots)
-    return sum(register.pins for register in met.registers) - open_
+    return max(0, sum(register.pins for register in met.registers) - open_)

@@ -209,7 +209,10 @@ class Panel:
         self._show_effect()
         covered = coverage(self.session.baseline)
         self._coverage.value = render_html(
-            Document("", (Details("Coverage", tuple(coverage_blocks(covered))),))
+            Document(
+                "",
+                (Details("What is pinned, open, and could change unseen", tuple(coverage_blocks(covered))),),
+            )
         )
 
     def _fill_slots(self) -> None:
@@ -227,7 +230,9 @@ class Panel:
     def _fill_suggestion(self) -> None:
         """The chosen suggestion whole: the list cuts what is longer than a line."""
         chosen = self.suggestion.value
-        line = suggestion_line(self._found[chosen]) if chosen is not None else "Nothing is suggested."
+        line = "Choose one to read it whole." if self._found else "Nothing is suggested."
+        if chosen is not None:
+            line = suggestion_line(self._found[chosen])
         self._said.value = render_html(Document("", (Paragraph(line),)))
 
     def _chosen(self) -> Variation | None:

@@ -120,7 +120,7 @@ def outcome_table(session: Session, shown: int = SHOWN) -> Block:
         ("machine", "role", "outcome", "cohort", "on what", "links not checked"),
         rows,
         total=len(pairs),
-        caption="A quick look at slots, policy and runtime files; `cvmlab investigate` gives the verdict",
+        caption="A quick look at slots, policy and runtime files; an investigation gives the verdict",
     )
 
 
@@ -134,7 +134,8 @@ def _on(outcome: Outcome, why: str) -> Cell | None:
 
 def coverage_blocks(covered: Coverage) -> list[Block]:
     """Return what is pinned, what is left open, and what could change unseen."""
-    filled = round(20 * covered.share)
+    # only what is whole looks whole
+    filled = int(20 * covered.share)
     meter = (
         f"{'█' * filled}{'░' * (20 - filled)} {covered.share:.0%}: {covered.pinned} of {covered.slots} slots "
         f"decide on every machine, in {covered.registers} registers."
