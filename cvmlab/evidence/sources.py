@@ -293,6 +293,12 @@ def _flat(members: Iterable[tuple[str, bytes | None, int, str]], source: Path) -
         found.append((_place(name), data, size, note))
     folders = {path.parts[0] if len(path.parts) > 1 else "" for path, *_ in found}
     strip = 1 if len(folders) == 1 and "" not in folders else 0
+    if len(folders) > 1 and "" not in folders:
+        names = ", ".join(repr(name) for name in sorted(folders)[:8])
+        raise EvidenceError(
+            f"{source}: {len(folders)} folders and no file beside them ({names}): evidence of one machine "
+            "lies in one folder. Unpack the archive and name one of them"
+        )
     seen: dict[str, RawFile] = {}
     for path, data, size, note in found:
         if len(path.parts) != strip + 1:

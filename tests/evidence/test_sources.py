@@ -210,6 +210,16 @@ def test_nothing_there_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         load_evidence(tmp_path)
 
 
+def test_archive_of_two_machines_names_their_folders(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "two.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in folder.iterdir():
+            for machine in ("web-1", "web-2"):
+                archive.write(path, f"{machine}/{path.name}")
+    with pytest.raises(EvidenceError, match=r"'web-1', 'web-2'.*name one of them"):
+        load_evidence(target)
+
+
 def test_a_single_log_is_no_evidence_and_the_error_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="cvmlab events"):
         load_evidence(BOOT / "eventlog.bin")
