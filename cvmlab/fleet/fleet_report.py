@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cvmlab.fleet import statistics as stats
 from cvmlab.fleet.status import SCORE_FORMULA, STATUSES, Thresholds, integrity_score, status_table
 from cvmlab.fleet.watch import known_machines, lake_alerts, reports_of
-from cvmlab.view import Cell, Document, Heading, Note, Paragraph, Stats, Table
+from cvmlab.view import Cell, Document, Figure, Heading, Note, Paragraph, Stats, Table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,7 +108,11 @@ def fleet_document(found: dict[str, Any]) -> Document:
     if hidden:
         blocks.append(Note("warning", f"{hidden:,} open alerts are hidden by suppression rules."))
     blocks += [Heading("Recommendations"), _table(found["recommendations"], _STATES, "As the provider says")]
-    blocks += [Heading("Trend"), _table(found["trend"], _TREND, "Last verdict of each machine, by day (UTC)")]
+    blocks += [
+        Heading("Trend"),
+        *_picture(found["trend"]),
+        _table(found["trend"], _TREND, "Last verdict of each machine, by day (UTC)"),
+    ]
     blocks += [Heading("Groups that boot alike"), _table(found["cohorts"], _COHORT, "By boot profile")]
     blocks += [Heading("What is not known"), _table(found["not_known"], _QUIET, "No fresh evidence")]
     blocks.append(Paragraph(found["score_formula"]))
@@ -121,6 +125,28 @@ _TREND: Final = ("start", "machines", "trusted", "not_trusted", "inconclusive", 
 _COHORT: Final = ("profile", "machines", "attested", "failed", "causes", "examples")
 _QUIET: Final = ("machine", "status", "prerequisite", "age_seconds", "reports")
 _CLAIMED: Final = frozenset({"machine", "examples", "value"})
+
+
+def _picture(trend: list[dict[str, Any]]) -> list[Block]:
+    """Return the trend as a picture; nothing where matplotlib is not installed: the table says the same."""
+    import io
+
+    import pandas as pd
+
+    from cvmlab.errors import MissingExtraError
+    from cvmlab.fleet.figures import trend_alt, trend_figure
+
+    if not trend:
+        return []
+    frame = pd.DataFrame(trend)
+    frame["start"] = pd.to_datetime(frame["start"])
+    try:
+        drawn = trend_figure(frame)
+    except MissingExtraError:
+        return []
+    image = io.BytesIO()
+    drawn.savefig(image, format="png", dpi=110)
+    return [Figure(image.getvalue(), trend_alt(frame), "Machines by last verdict")]
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...], caption: str) -> Block:
