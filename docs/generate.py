@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 LATER = {
     "secure-boot-enabled": "Secure Boot on where the baseline has it off: not the fault that its opposite is",
-    "boot-module-changed": "a module of the boot loader's own, which none of the first codes names",
+    "boot-module-changed": "drivers and libraries that Windows loads at boot: no loader, no setting",
     "hardware-migration-allowed": "the policy lets the guest move to another host: neither debugging nor age",
     "hardware-privilege-level": "a paravisor's report asked for below its own level (VMPL)",
 }
