@@ -78,6 +78,7 @@ def test_boot_gets_the_verdict_and_the_cause_that_were_written_down(
     assert found["verdict"] in wanted
     assert code == (0 if found["verdict"] == "trusted" else 1)
     codes = [cause["code"] for cause in found["causes"]]
+    assert {*expected.get("independent", ()), *expected.get("consequences", ())} <= set(codes)
     primary = [cause["code"] for cause in found["causes"] if cause["primary"]]
     if found["verdict"] == "trusted":
         assert not primary

@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -121,6 +122,43 @@ def make_uki(out: Path, kernel: Path, release: str, initrd: Path, cmdline: str) 
         sign(folder / "unsigned.efi", out)
 
 
+def make_efi_program(out: Path, *, driver: bool = False) -> None:
+    """Write a PE image of a few instructions and sign it: an application that fails, or a driver that stays.
+
+    An application that returns EFI_NOT_FOUND lets the firmware go on with its next option.
+    """
+    code = bytes.fromhex("31c0c3") if driver else bytes.fromhex("48b80e00000000000080c3")
+    optional = struct.pack(
+        "<HBBIIIIIQIIHHHHHHIIIIHHQQQQII",
+        0x20B, 0, 0, 0x200, 0, 0, 0x1000, 0x1000, 0, 0x1000, 0x200, 0, 0, 0, 0, 0, 0, 0, 0x2000, 0x200, 0,
+        11 if driver else 10, 0, 0, 0, 0, 0, 0, 16,
+    )  # fmt: skip
+    optional += bytes(16 * 8)
+    # IMAGE_FILE_EXECUTABLE_IMAGE and IMAGE_FILE_LARGE_ADDRESS_AWARE: it may be loaded anywhere
+    header = struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, len(optional), 0x22)
+    section = struct.pack("<8sIIIIIIHHI", b".text", len(code), 0x1000, 0x200, 0x200, 0, 0, 0, 0, 0x60000020)
+    dos = b"MZ" + bytes(58) + struct.pack("<I", 64)
+    image = (dos + b"PE\0\0" + header + optional + section).ljust(0x200, b"\0") + code.ljust(0x200, b"\0")
+    unsigned = out.with_suffix(".unsigned")
+    unsigned.write_bytes(image)
+    sign(unsigned, out)
+    unsigned.unlink()
+
+
+def make_shims(found: dict[str, Component]) -> None:
+    """Sign the distribution's shim with the lab's key, and a copy that says it is of another version."""
+    shim = found["shim_unsigned"].file("shimx64.efi")
+    sign(shim, BUILD / "shim-lab.efi")
+    data = shim.read_bytes()
+    version = re.search(rb"\$Version: [0-9.]+", data)
+    if version is None:
+        raise RuntimeError("shim does not say its version")
+    other = bytearray(data)
+    other[version.end() - 1] ^= 1
+    (BUILD / "shim-other.unsigned").write_bytes(other)
+    sign(BUILD / "shim-other.unsigned", BUILD / "shim-other.efi")
+
+
 def make_debian_root() -> None:
     """Build the Debian root file system of the IMA boots, and the copy with two files tampered with."""
     root = LAB / "debian-root"
@@ -196,6 +234,14 @@ def build(found: dict[str, Component]) -> None:
     make_uki(
         BUILD / "uki-cmdline.efi", image, release, initrd, UKI_CMDLINE + " mitigations=off lockdown=none"
     )
+    make_initrd(BUILD / "initrd-updated.img", GUEST / "hook-updated")
+    make_uki(BUILD / "uki-initrd.efi", image, release, BUILD / "initrd-updated.img", UKI_CMDLINE)
+    if "kernel_updated" in found:
+        updated, newer = kernel_image(found["kernel_updated"])
+        make_uki(BUILD / "uki-kernel.efi", updated, newer, initrd, UKI_CMDLINE)
     sign(SYSTEMD_BOOT, BUILD / "systemd-boot.efi")
+    make_efi_program(BUILD / "tool.efi")
+    make_efi_program(BUILD / "driver.efi", driver=True)
+    make_shims(found)
     make_debian_root()
     print(f"built in {BUILD.name}: " + ", ".join(sorted(path.name for path in BUILD.iterdir())))

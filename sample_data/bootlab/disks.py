@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from settings import (
     EXTRA_GUID,
     LAB,
     ROOT_GUID,
+    WORK,
     run,
 )
 
@@ -58,6 +61,9 @@ def debian_tree(
     cmdline: str = BASE_CMDLINE,
     initrd: Path | None = None,
     verb: str = "efi",
+    shim: Path | None = None,
+    menu_line: str = "",
+    more: Tree | None = None,
 ) -> Tree:
     """Lay out shim, GRUB and a kernel as Debian's grub-install does, with /boot on the same file system.
 
@@ -68,9 +74,12 @@ def debian_tree(
         cmdline: The kernel's command line.
         initrd: Another initial RAM disk than the lab's own.
         verb: See `grub_menu`.
+        shim: Another shim than the distribution's.
+        menu_line: A further line at the top of GRUB's menu.
+        more: Further files of the EFI system partition.
     """
     image, release = kernel_image(found[kernel])
-    shim = found["shim"].file("shimx64.efi.signed")
+    shim = shim or found["shim"].file("shimx64.efi.signed")
     fallback = found["shim_helpers"].file("fbx64.efi.signed")
     return {
         "EFI/BOOT/BOOTX64.EFI": shim,
@@ -81,9 +90,10 @@ def debian_tree(
         "EFI/debian/fbx64.efi": fallback,
         "EFI/debian/BOOTX64.CSV": found["shim_unsigned"].file("BOOTX64.CSV"),
         "EFI/debian/grub.cfg": GRUB_STUB,
-        "boot/grub/grub.cfg": grub_menu(release, cmdline, verb),
+        "boot/grub/grub.cfg": menu_line + grub_menu(release, cmdline, verb),
         f"boot/vmlinuz-{release}": image,
         f"boot/initrd.img-{release}": initrd or BUILD / "initrd.img",
+        **(more or {}),
     }
 
 
@@ -92,14 +102,23 @@ def image_tree(name: str) -> Tree:
     return {"EFI/BOOT/BOOTX64.EFI": BUILD / name}
 
 
-def systemd_boot_tree(name: str, release: str) -> Tree:
-    """Lay out systemd-boot with one unified kernel image as its entry."""
+def systemd_boot_tree(name: str, release: str, beside: Tree | None = None) -> Tree:
+    """Lay out systemd-boot with one unified kernel image as its entry.
+
+    Args:
+        name: The image, in the build folder.
+        release: The kernel's release name.
+        beside: Files of the folder beside the image, from which systemd's stub takes credentials and system
+            extensions (systemd-stub(7), "Companion files").
+    """
+    folder = f"EFI/Linux/debian-{release}.efi.extra.d"
     loader = BUILD / "systemd-boot.efi"
     return {
         "EFI/BOOT/BOOTX64.EFI": loader,
         "EFI/systemd/systemd-bootx64.efi": loader,
         "loader/loader.conf": "timeout 0\nconsole-mode keep\neditor no\n",
         f"EFI/Linux/debian-{release}.efi": BUILD / name,
+        **{f"{folder}/{name}": source for name, source in (beside or {}).items()},
     }
 
 
@@ -202,3 +221,27 @@ def image_hash(image: Path) -> str:
         " print(h(pefile.PE(sys.argv[1])).hex())"
     )
     return run(LAB / "venv/bin/python", "-c", program, image).stdout.strip()
+
+
+def load_option(description: str, path: str) -> bytes:
+    """Write an active EFI_LOAD_OPTION for a file on any partition (UEFI 2.10, section 3.1.3)."""
+    name = path.encode("utf-16-le") + b"\0\0"
+    node = struct.pack("<BBH", 4, 4, 4 + len(name)) + name + bytes.fromhex("7fff0400")
+    return struct.pack("<IH", 1, len(node)) + description.encode("utf-16-le") + b"\0\0" + node
+
+
+def variable_file(name: str, variables: Mapping[str, tuple[str, int, bytes]]) -> Path:
+    """Write variables as `virt-fw-vars --set-json` reads them.
+
+    Args:
+        name: Of the file, in the work folder.
+        variables: By name: vendor GUID, attributes, contents.
+    """
+    path = WORK / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"name": variable, "guid": guid, "attr": attributes, "data": data.hex()}
+        for variable, (guid, attributes, data) in variables.items()
+    ]
+    path.write_text(json.dumps({"version": 2, "variables": rows}))
+    return path

@@ -65,7 +65,7 @@ def boot_scenario(name: str, scenario: Scenario) -> None:
     make_disk(disk, scenario.tree(found), scenario.root, scenario.extra_partition)
     base, edits = scenario.variables(found)
     make_variables(variables, base, edits)
-    hardware = Hardware(scenario.code(found), variables, disk, scenario.memory_mib)
+    hardware = Hardware(scenario.code(found), variables, disk, scenario.memory_mib, **scenario.hardware)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     seconds = boot(machine, hardware, out, settings=(f"keytype {machine.key_type}", *scenario.settings))
     disk.unlink()
@@ -113,6 +113,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("step", choices=["fetch", "build", "boot", "derive", "verify", "publish", "all"])
     parser.add_argument("names", nargs="*", help="scenarios to boot (default: all)")
     parser.add_argument("--again", action="store_true", help="boot even what is done")
+    parser.add_argument("--add", action="store_true", help="publish beside what is published already")
     options = parser.parse_args(words)
     start = time.monotonic()
     steps = {
@@ -121,7 +122,7 @@ def main(words: list[str] | None = None) -> int:
         "boot": lambda: boot_all(options.names, options.again),
         "derive": mixes.derive_all,
         "verify": verify.verify_all,
-        "publish": publish.publish_all,
+        "publish": lambda: publish.publish_all(add=options.add),
     }
     for name, step in steps.items():
         if options.step in (name, "all") and (failed := step()):

@@ -40,6 +40,8 @@ MACHINES = {
         Machine("birch", "3f0a91c6-7d25-4e8b-9b14-c2607e5fa802", key_type="ecc ecdsa"),
         Machine("cedar", "3f0a91c6-7d25-4e8b-9b14-c2607e5fa803", banks="sha256"),
         Machine("douglas", "3f0a91c6-7d25-4e8b-9b14-c2607e5fa804", banks="sha1", tpm="1.2"),
+        Machine("elder", "3f0a91c6-7d25-4e8b-9b14-c2607e5fa805"),
+        Machine("fir", "3f0a91c6-7d25-4e8b-9b14-c2607e5fa806", banks="sha384"),
     )
 }
 

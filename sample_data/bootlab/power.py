@@ -38,6 +38,8 @@ class Hardware:
     disk: Path
     memory_mib: int = 512
     secure: bool = True
+    disk_slot: str = ""
+    tpm_device: str = ""
     extra: Sequence[str] = ()
 
 
@@ -155,6 +157,7 @@ def _make_credential(ek: bytes, ak_name: str, secret: bytes) -> bytes:
 def qemu_words(machine: Machine, hardware: Hardware, tpm: Path, serial: Path, console: Path) -> list[str]:
     """Write QEMU's command line: a q35 machine with OVMF in flash, a virtio disk and a TPM, no network."""
     smm = "on" if hardware.secure else "off"
+    disk = f"virtio-blk-pci,drive=disk,bootindex=0{hardware.disk_slot and ',addr=' + hardware.disk_slot}"
     words = [
         "qemu-system-x86_64", "-machine", f"q35,smm={smm},accel={ACCELERATOR}", "-cpu", "max",
         "-m", str(hardware.memory_mib), "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none",
@@ -162,9 +165,9 @@ def qemu_words(machine: Machine, hardware: Hardware, tpm: Path, serial: Path, co
         "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={hardware.code}",
         "-drive", f"if=pflash,format=raw,unit=1,file={hardware.variables}",
         "-drive", f"if=none,id=disk,format=raw,file={hardware.disk},snapshot=on",
-        "-device", "virtio-blk-pci,drive=disk,bootindex=0",
+        "-device", disk,
         "-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
-        "-device", f"{machine.device},tpmdev=tpm0",
+        "-device", f"{hardware.tpm_device or machine.device},tpmdev=tpm0",
         "-serial", f"file:{console}",
         "-chardev", f"socket,id=collect,path={serial},server=on,wait=off", "-serial", "chardev:collect",
     ]  # fmt: skip

@@ -57,7 +57,8 @@ def _origin(name: str, scenario: Scenario, tools: dict[str, str]) -> dict[str, A
     record = json.loads((RAW / name / "boot.json").read_text())
     machine = MACHINES[scenario.machine]
     names = [Path(word) for word in ("variables.fd", "disk.img", "tpm.sock", "collect.sock", "console.log")]
-    hardware = Hardware(Path(scenario.code(found).name), names[0], names[1], scenario.memory_mib)
+    code = Path(scenario.code(found).name)
+    hardware = Hardware(code, names[0], names[1], scenario.memory_mib, **scenario.hardware)
     return {
         "schema": "cvmlab.sample-origin/1",
         "name": name,
@@ -90,7 +91,7 @@ def _mix_origin(name: str) -> dict[str, Any]:
 def _expected(item: Expected) -> dict[str, Any]:
     verdict = item.verdict if isinstance(item.verdict, str) else list(item.verdict)
     entry: dict[str, Any] = {"verdict": verdict}
-    for key in ("baseline", "primary", "any"):
+    for key in ("baseline", "primary", "any", "consequences", "independent"):
         if words := getattr(item, key):
             entry[key] = list(words)
     return entry
@@ -145,8 +146,11 @@ def _readme(names: list[str]) -> str:
     return (HERE / "boots-readme.md").read_text().replace("{table}", "\n".join(lines))
 
 
-def publish_all() -> list[str]:
+def publish_all(*, add: bool = False) -> list[str]:
     """Replace the published boots by those that were made and checked.
+
+    Args:
+        add: Keep published boots that this run did not make, with the authorities of their machines.
 
     Returns:
         The names of boots that are not published because a check was not run or did not hold.
@@ -172,9 +176,18 @@ def publish_all() -> list[str]:
         item = SCENARIOS.get(name) or MIXES[name]
         expected[name] = _expected(item.expected)
         names.append(name)
+    roots = ROOT_CERT.read_text()
+    if add:
+        known = json.loads((PUBLISHED / "expected.json").read_text())
+        for name in known.keys() - expected.keys():
+            shutil.copytree(PUBLISHED / name, fresh / name)
+        expected = {name: expected.get(name, known.get(name)) for name in (*SCENARIOS, *MIXES)
+                    if name in expected or name in known}  # fmt: skip
+        before = (PUBLISHED / "trust-root.pem").read_text()
+        roots = before if roots in before else before + roots
     _write(fresh / "expected.json", expected)
-    shutil.copyfile(ROOT_CERT, fresh / "trust-root.pem")
-    (fresh / "README.md").write_text(_readme(names))
+    (fresh / "trust-root.pem").write_text(roots)
+    (fresh / "README.md").write_text(_readme(list(expected)))
     _guard(fresh)
     shutil.rmtree(PUBLISHED, ignore_errors=True)
     shutil.copytree(fresh, PUBLISHED)
