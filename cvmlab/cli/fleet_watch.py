@@ -96,7 +96,7 @@ def watch(
             now = datetime.now(UTC)
             if remote:
                 mirror(inbox, folder)
-            taken = intake.take([*(inventory or ()), *complete(folder, timedelta(seconds=settle), now)], now)
+            taken = intake.take(complete(folder, timedelta(seconds=settle), now), now, inventory or ())
             lines = watcher.turn(now)
             if as_json:
                 sys.stdout.write(json_lines(lines))

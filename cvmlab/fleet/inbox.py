@@ -137,13 +137,24 @@ class Intake:
         self._store = VerifierStore(store)
         self._seen: dict[Path, float] = {}
 
-    def take(self, paths: Iterable[Path], now: datetime) -> Taken:
+    def take(self, paths: Iterable[Path], now: datetime, inventory: Iterable[Path] = ()) -> Taken:
         """Take entries; what the lake has with the same content is left as it is.
 
         Verdicts that the lake lacks are derived too, so those of a round that was cut short.
+
+        Args:
+            paths: Entries of an inbox.
+            now: When they were received.
+            inventory: Files or folders that hold inventory and nothing else.
+
+        Raises:
+            EvidenceError: One of `inventory` holds none.
         """
         counts = Taken()
         evidence: list[Path] = []
+        for path in inventory:
+            if not self._inventory(path, now, counts):
+                raise EvidenceError(f"{path}: nothing in it is inventory")
         for path in paths:
             age = _newest(path)
             if self._seen.get(path) == age:
@@ -158,9 +169,10 @@ class Intake:
         return counts
 
     def _inventory(self, path: Path, now: datetime, counts: Taken) -> bool:
-        machines = machines_of(read_inventory(path), now)
-        if not len(machines):
+        read = read_inventory(path)
+        if not (read.machines or read.assessments or read.suppressions or read.alerts):
             return False
+        machines = machines_of(read, now)
         facts = [name for name in MACHINES.names if name != "known_since"]
         counts.machines += self._lake.append(MACHINES, machines, key=facts)
         return True

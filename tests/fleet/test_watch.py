@@ -86,6 +86,18 @@ def test_a_hook_that_fails_is_told_and_stops_nothing(tmp_path: Path) -> None:
     assert "hook for alert" in result.stderr
 
 
+def test_inventory_is_never_taken_for_evidence(tmp_path: Path) -> None:
+    sample = Path(__file__).resolve().parents[2] / "sample_data" / "fleet" / "sample"
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(sample / "assessments.json", tmp_path / "in" / "assessments.json")
+    options = ("watch", tmp_path / "in", "--lake", tmp_path / "lake", "--once", "--settle", 0)
+    assert run(*options, "--inventory", sample / "inventory") == (0, "")
+    lake = Lake(tmp_path / "lake")
+    assert len(lake.read("machines")) == 12
+    assert len(lake.read("quarantine")) == 0
+    assert run(*options, "--inventory", sample / "keys")[0] != 0
+
+
 def test_report_of_an_empty_lake_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["fleet", "report", "--lake", str(tmp_path / "lake")])
     assert result.exit_code != 0
