@@ -170,7 +170,9 @@ def _condition(row: Mapping[str, object]) -> Condition:
     able = able and (bool(row["reports"]) or (row["vtpm"] is True and row["extension"] is True))
     evidence = row["evidence_hash"]
     known = str(evidence) if evidence is not None else None
-    if not able or row["status"] in ("attested", "cannot"):
+    # a machine that has just become known has until `silent` to report for the first time
+    waiting = row["status"] == "stale" and not row["reports"]
+    if not able or waiting or row["status"] in ("attested", "cannot"):
         return Condition(row, None, "", "", known, codes)
     if row["status"] == "failed":
         if row["verdict"] is None or row["primary"] is None:
