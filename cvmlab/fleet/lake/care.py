@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.errors import EvidenceError
 from cvmlab.fleet.lake.ingest import GARBAGE
 from cvmlab.fleet.lake.schema import day_of
+from cvmlab.fleet.lake.store import writer_of
 from cvmlab.tables_lake import ATTESTATIONS, BLOBS, LAKE_TABLES, PARTITIONED, PROFILES, QUARANTINE
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def compact(
     for table in LAKE_TABLES:
         found = lake.delta(table)
         if found is not None:
-            joined += int(found.optimize.compact()["numFilesRemoved"])
+            joined += int(found.optimize.compact(writer_properties=writer_of(table))["numFilesRemoved"])
             gone_files = lake.delta(table)
             if gone_files is not None:
                 removed = gone_files.vacuum(

@@ -176,7 +176,7 @@ class Lake:
             data,
             mode="append",
             schema_mode="merge",
-            writer_properties=_writer(table),
+            writer_properties=writer_of(table),
             commit_properties=properties,
         )
 
@@ -230,7 +230,8 @@ def _opened(location: str, storage_options: dict[str, str]) -> Lake:
     return Lake(location, storage_options=storage_options)
 
 
-def _writer(table: Table) -> Any:
+def writer_of(table: Table) -> Any:
+    """Return how a table's files are written: Zstandard, and packed contents as they are."""
     from deltalake import ColumnProperties, WriterProperties
 
     plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
