@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import ParseError
@@ -147,6 +148,10 @@ def cache_size() -> tuple[int, int]:
     return _cache.size()
 
 
+_NOTHING: Final = "(empty)"
+"""Summary of data that say nothing, such as the prefix of a GRUB command without one."""
+
+
 def _decode(event: EventData) -> Payload:
     for entry in _BY_TYPE.get(event.type, ()):
         try:
@@ -154,7 +159,7 @@ def _decode(event: EventData) -> Payload:
         except ParseError as error:
             return _invalid(event, entry, error)
         if payload is not None:
-            return payload
+            return payload if payload.summary else replace(payload, summary=_NOTHING)
     return _unknown(event)
 
 

@@ -7,7 +7,7 @@ import struct
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cvmlab.eventlog.kinds import KINDS
@@ -79,6 +79,7 @@ _DATA = st.one_of(
 
 @pytest.mark.parametrize("event_type", [*sorted(EVENT_TYPES), 0x501, 0xFFFFFFFF])
 @settings(max_examples=40, deadline=None)
+@example(data=b"grub_cmd ", register=8, registers="tpm")
 @given(data=_DATA, register=st.integers(0, 24), registers=st.sampled_from(["tpm", "cc"]))
 def test_no_bytes_make_any_type_fail(event_type: int, data: bytes, register: int, registers: str) -> None:
     payload = decode(event_type, register, data, set=registers, source="hostile", base=32)
