@@ -279,13 +279,26 @@ def test_studio_loads_classifies_undoes_saves_and_opens(
     assert not any(slot.slot_class == "ignored" for r in saved.registers for slot in r.slots)
     panel.get_by_role("button", name="Open file", exact=True).click()
     panel.get_by_text("opened ").wait_for()
-    # the twin below follows, and stays when the page is loaded again without its kernel's widgets
+    # the twin below follows
     page.locator(".jp-OutputArea-output", has_text="seen in the browser").last.wait_for()
     assert _contrast(page, ".jp-OutputArea-output td, .jp-OutputArea-output li") >= 4.5
     assert not errors
     assert [one for one in asked if not one.startswith((url, "data:", "blob:"))] == []
     page.keyboard.press("Control+s")
+    _wait_for_file(folder / "nb.ipynb", "seen in the browser")
+    # and stays when the page is loaded again
+    page.reload()
+    page.locator(".jp-OutputArea-output", has_text="seen in the browser").last.wait_for(timeout=60_000)
     page.close()
+
+
+def _wait_for_file(path: Path, text: str) -> None:
+    """Wait until a file holds a text."""
+    for _ in range(300):
+        if text in path.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path.name} was not saved")
 
 
 def _option(panel: Locator, text: str) -> str:
