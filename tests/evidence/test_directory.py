@@ -169,7 +169,8 @@ def test_trust_roots_in_pem_bundle_and_der(tmp_path: Path) -> None:
         ["openssl", "x509", "-in", str(root), "-outform", "DER"], capture_output=True, check=True
     ).stdout
     (tmp_path / "root.der").write_bytes(der)
-    (tmp_path / "two.pem").write_bytes(root.read_bytes() * 2)
+    one = subprocess.run(["openssl", "x509", "-in", str(root)], capture_output=True, check=True).stdout
+    (tmp_path / "two.pem").write_bytes(one * 2)
     assert len(load_context(None, trust_roots=[tmp_path / "root.der"]).trust_roots) == 1
     assert len(load_context(None, trust_roots=[tmp_path / "two.pem"]).trust_roots) == 2
 

@@ -242,7 +242,8 @@ def test_static_twin_has_everything(studio: BaselineStudio) -> None:
 
 def test_expected_outcomes_of_the_lab() -> None:
     expected = json.loads((BOOTS / "expected.json").read_text())
-    tampered = [name for name, one in expected.items() if one["verdict"] == "not-trusted"]
+    # those judged by another baseline than the reference may be what the reference has
+    tampered = [n for n, one in expected.items() if one["verdict"] == "not-trusted" and "baseline" not in one]
     studio = BaselineStudio(GOOD, held_back=[BOOTS / name for name in tampered], trust_roots=ROOT)
     studio.split()
     words = _words(studio)
