@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Programs that tests start or compare with: TPM tools and simulator, OpenSSL, a browser.
 SYSTEM_PACKAGES := python3-venv tpm2-tools swtpm swtpm-tools openssl chromium sbsigntool ima-evm-utils mtools dosfstools \
-  libtss2-dev libefivar1 pkg-config gcc python3-dev
-SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium sbsign sbverify evmctl mcopy mkfs.vfat
+  xxd bsdextrautils systemd libtss2-dev libefivar1 pkg-config gcc python3-dev
+SYSTEM_COMMANDS := tpm2_eventlog tpm2_checkquote swtpm swtpm_setup openssl chromium sbsign sbverify evmctl mcopy mkfs.vfat \
+  xxd hexdump systemd-id128
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint format system clean baseline bench docs matrix

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import token_maker as make
@@ -14,6 +13,9 @@ from cvmlab.tokens.jws import read_token
 from cvmlab.tokens.policy import Policy
 from cvmlab.tokens.report import judge_token
 from cvmlab.tpm.public import spki_sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NONCE = bytes(range(16))
 AK = spki_sha256(make.private_key("rsa-ak").public_key())
@@ -246,11 +248,9 @@ def test_the_table_follows_its_schema() -> None:
     assert frame.loc[frame["claim"] == "secureboot", "value"].item() == "true"
 
 
-def test_the_published_sample_of_a_guest_is_as_expected() -> None:
+def test_the_published_sample_of_a_guest_is_as_expected(corpus: Path) -> None:
     """sampleAttestationToken.json of Azure/confidential-computing-cvm-guest-attestation: a token, decoded."""
-    if not (corpus := os.environ.get("CVMLAB_CORPUS")):
-        pytest.skip("CVMLAB_CORPUS names no corpus")
-    folder = Path(corpus) / "azure" / "Azure__confidential-computing-cvm-guest-attestation"
+    folder = corpus / "azure" / "Azure__confidential-computing-cvm-guest-attestation"
     claims = json.loads((folder / "cvm-attestation-sample-app" / "sampleAttestationToken.json").read_text())
     found = rows(claims)
     assert {path for path, row in found.items() if row.status in ("failed", "absent")} == set()

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import uuid
 
 import pytest
+from needs import tools
 
 from cvmlab.uefi.guids import GUID_NAMES, guid_name
 
@@ -27,10 +27,8 @@ def test_table_is_read_only() -> None:
 
 def test_partition_types_against_systemd() -> None:
     """Origin of the expected GUIDs: `systemd-id128 show`, which lists the discoverable partition types."""
-    tool = shutil.which("systemd-id128")
-    if tool is None:
-        pytest.skip("systemd-id128 is not installed")
-    listing = subprocess.run([tool, "show"], capture_output=True, text=True, check=True).stdout
+    tools("systemd-id128")
+    listing = subprocess.run(["systemd-id128", "show"], capture_output=True, text=True, check=True).stdout
     theirs = dict(line.split() for line in listing.splitlines()[1:])
     expected = {
         "esp": "EFI system partition",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import struct
 import subprocess
 from pathlib import Path
 
 import pytest
+from needs import tools
 
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog.formats.wrappers import json_cost
@@ -98,8 +98,7 @@ def test_log_is_found_in_what_holds_it(name: str) -> None:
 @pytest.mark.parametrize("command", [["xxd"], ["hexdump", "-C"], ["od", "-A", "x", "-t", "x1z"]])
 @pytest.mark.parametrize("size", [len(LOG), 19_001])
 def test_dump_of_a_program_is_the_log(tmp_path: Path, command: list[str], size: int) -> None:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    tools(command[0])
     path = tmp_path / "log"
     path.write_bytes(LOG[:size] + bytes(160 if size == len(LOG) else 0))
     dumped = subprocess.run([*command, str(path)], capture_output=True, check=True).stdout
