@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.errors import MissingExtraError
 from cvmlab.view import bounded, visible
+from cvmlab.view.axes import axes_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def trend_figure(trend: pd.DataFrame, ax: Axes | None = None) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure, ax = _axes(ax)
+    figure, ax = axes_for(ax, "The figures of a fleet", (9, 3.6))
     places = list(range(len(trend)))
     base = [0] * len(trend)
     for name, (colour, hatch) in _BARS.items():
@@ -70,7 +70,7 @@ def survival_figure(survival: pd.DataFrame, ax: Axes | None = None) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure, ax = _axes(ax)
+    figure, ax = axes_for(ax, "The figures of a fleet", (9, 3.6))
     for number, (name, rows) in enumerate(survival.groupby("name")):
         if number == MAX_LINES:
             break
@@ -96,24 +96,6 @@ def survival_alt(survival: pd.DataFrame) -> str:
         ended, cut = int(rows["ended"].sum()), int(rows["censored"].sum())
         parts.append(f"{name}: {when} ({ended:,} ended, {cut:,} censored)")
     return "Survival of old values. " + "; ".join(parts[:MAX_LINES]) + "."
-
-
-def _axes(ax: Axes | None) -> tuple[Figure, Axes]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("The figures of a fleet", "notebook") from error
-    if ax is None:
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        ax = figure.subplots()
-    else:
-        own = ax.get_figure()
-        if not isinstance(own, Figure):
-            raise ValueError("the axes belong to no figure")
-        figure = own
-    figure.patch.set_alpha(0)
-    ax.patch.set_alpha(0)
-    return figure, ax
 
 
 def _finish(ax: Axes, ylabel: str, title: str) -> None:

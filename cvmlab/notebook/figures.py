@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.errors import MissingExtraError
 from cvmlab.view import Figure as FigureBlock
 from cvmlab.view import bounded, visible
+from cvmlab.view.axes import axes_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,20 +47,7 @@ def timeline(result: Investigation, ax: Axes | None = None) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("The timeline", "notebook") from error
-    if ax is None:
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        ax = figure.subplots()
-    else:
-        own = ax.get_figure()
-        if not isinstance(own, Figure):
-            raise ValueError("the axes belong to no figure")
-        figure = own
-    figure.patch.set_alpha(0)
-    ax.patch.set_alpha(0)
+    figure, ax = axes_for(ax, "The timeline", (10, 4.2))
     log = result.assessment.log
     events = [event for event in (log.events if log is not None else ()) if event.register < 32][:MAX_EVENTS]
     trust = result.assessment.event_trust
