@@ -132,6 +132,8 @@ class _Context:
         early: Order and code of the first image that was started besides those of the baseline.
         words: True where a logged command line has other words, False where one has only another path,
             None where no logged one differs.
+        stated: Events whose data count, be it as a claim: their digest covers them, and no quoted value
+            contradicts the log of their register.
     """
 
     image: int | None
@@ -139,6 +141,7 @@ class _Context:
     kernel: bool
     words: bool | None
     early: tuple[int, str] | None = None
+    stated: frozenset[int] = frozenset()
 
 
 def _context(comparison: Comparison, log: EventLog | None) -> _Context:
@@ -161,7 +164,21 @@ def _context(comparison: Comparison, log: EventLog | None) -> _Context:
         if row.change == "added" and row.kind in ("application", "driver") and row.event != image
     ]
     early = min(started, default=None)
-    return _Context(image, replaced, kernel, any(logged) if logged else None, early)
+    stated = _stated(comparison, log)
+    return _Context(image, replaced, kernel, any(logged) if logged else None, early, stated)
+
+
+def _stated(comparison: Comparison, log: EventLog | None) -> frozenset[int]:
+    if log is None:
+        return frozenset()
+    contradicted = {
+        r.register for r in comparison.registers if r.status == "not-replayed" and r.set == log.set
+    }
+    return frozenset(
+        event.index
+        for event in log.events
+        if event.digest_check == "covers-data" and event.register not in contradicted
+    )
 
 
 def _unified_image(comparison: Comparison, log: EventLog | None) -> int | None:
@@ -236,27 +253,25 @@ def _code(row: DiffRow, context: _Context) -> str:
         return "unified-kernel-image-changed"
     if row.kind in ("kernel-command-line", "grub-command", "uki-section"):
         return _kernel_side(row, context)
+    stated = row.payload_after if row.event in context.stated else None
+    if row.kind == "secure-boot":
+        return _secure_boot(stated)
+    if row.kind == "platform-key":
+        return _platform_key(stated)
     special = _SPECIAL.get(row.kind)
     if special is not None:
         return special(row)
     return _BY_KIND.get(row.kind) or _purpose(row.set, row.register)
 
 
-def _measured(row: DiffRow) -> Payload | None:
-    """What this boot measured, where its digest covers it: data that it does not cover may say anything."""
-    return row.payload_after if row.trust == "proven" else None
-
-
-def _secure_boot(row: DiffRow) -> str:
-    after = _measured(row)
+def _secure_boot(after: Payload | None) -> str:
     return (
         "secure-boot-enabled" if after is not None and after.fields.get("enabled") else "secure-boot-disabled"
     )
 
 
-def _platform_key(row: DiffRow) -> str:
+def _platform_key(after: Payload | None) -> str:
     """UEFI 2.10, section 32.3: without a platform key the firmware is in setup mode."""
-    after = _measured(row)
     empty = after is not None and after.fields.get("size") == 0
     return "secure-boot-setup-mode" if empty else "platform-key-changed"
 
@@ -371,9 +386,7 @@ def _separator(row: DiffRow) -> str:
 
 _SPECIAL: Final[dict[str, Callable[[DiffRow], str]]] = {
     "separator": _separator,
-    "secure-boot": _secure_boot,
     "secure-boot-variable": _mode,
-    "platform-key": _platform_key,
     "signature-database": _database,
     "revocation-list": _revocations,
     "application": _application,

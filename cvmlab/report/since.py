@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.baseline.comparison import compare
-from cvmlab.trust.history import record_of
+from cvmlab.errors import EvidenceError
+from cvmlab.trust.history import latest, record_of
 from cvmlab.view import Cell, Heading, List, Paragraph, Table
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from cvmlab.baseline.comparison import Comparison, DiffRow
     from cvmlab.baseline.document import Baseline
+    from cvmlab.evidence.context import MachineRecord
     from cvmlab.explain.model import Cause
     from cvmlab.findings import Finding
     from cvmlab.report.investigation import Investigation
@@ -82,9 +84,16 @@ def since_last(past: Sequence[Assessment], now: Assessment, baseline: Baseline |
     sound = [boot for boot in past if _sound(boot, log.set if log is not None else "")]
     if not sound:
         return None
-    last = max(sound, key=lambda boot: record_of(boot).clock)
+    last = sound[latest([record_of(boot) for boot in sound], _record(now))]
     known = compare(last, baseline).rows if baseline is not None else ()
     return Since(compare_boots(last, now), frozenset(_key(row) for row in known))
+
+
+def _record(boot: Assessment) -> MachineRecord | None:
+    try:
+        return record_of(boot)
+    except EvidenceError:
+        return None
 
 
 def _sound(boot: Assessment, wanted: str) -> bool:

@@ -16,6 +16,8 @@ from cvmlab.findings import Finding
 from cvmlab.tpm.public import spki_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cvmlab.evidence.context import VerifierContext
     from cvmlab.tpm.attest import Attest
     from cvmlab.trust.assess import Assessment
@@ -130,8 +132,8 @@ def describe_history(context: VerifierContext, binding: KeyBinding, quotes: Quot
     records = [record for record in context.history if record.key_spki_sha256 == spki]
     if attest is None or not records:
         return ""
-    # the latest record is the one that the present state is the fewest steps from
-    last = min(records, key=lambda r: (_steps(r.reset_count, attest.clock_info.reset_count), -r.clock))
+    info = attest.clock_info
+    last = min(records, key=lambda r: _distance(r, info.reset_count, info.restart_count))
     resets = _steps(last.reset_count, attest.clock_info.reset_count)
     if resets < 0:
         return ""
@@ -142,6 +144,32 @@ def describe_history(context: VerifierContext, binding: KeyBinding, quotes: Quot
     if attest.clock_info.clock >= last.clock:
         parts.append(f"{_span(attest.clock_info.clock - last.clock)} of TPM time")
     return f"since {last.source}: {', '.join(parts)}"
+
+
+def latest(records: Sequence[MachineRecord], now: MachineRecord | None) -> int:
+    """Return which of some records is the latest.
+
+    The counters decide before the clock, which may fall back when power is lost (Part 1, 36.3.1). They are
+    told for one key only, so records of the present key come first; of other keys the clock has to do.
+
+    Args:
+        records: At least one record of one machine.
+        now: The present state; None where no quote of now tells it. Then the last record's key counts.
+    """
+    now = now if now is not None else records[-1]
+
+    def rank(index: int) -> tuple[bool, int, int, int]:
+        record = records[index]
+        if record.key_spki_sha256 != now.key_spki_sha256:
+            return True, 0, 0, -record.clock
+        return False, *_distance(record, now.reset_count, now.restart_count)
+
+    return min(range(len(records)), key=rank)
+
+
+def _distance(record: MachineRecord, resets: int, restarts: int) -> tuple[int, int, int]:
+    """How far a record lies back: in resets, then in restarts since the reset, then by the clock."""
+    return _steps(record.reset_count, resets), _steps(record.restart_count, restarts), -record.clock
 
 
 def _steps(before: int, now: int) -> int:

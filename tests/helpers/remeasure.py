@@ -137,9 +137,11 @@ def write_boot(
     banks: Sequence[str] = ("sha1", "sha256"),
     registers: Sequence[int] = range(15),
     later: Sequence[tuple[int, bytes]] = (),
+    clock: tuple[int, int, int, bool] = (123456, 7, 1, True),
+    key_number: int = 0,
 ) -> Path:
     """Write an evidence folder of these events, `later` measurements unlogged, and a quote over them."""
-    key = software_key()
+    key = software_key(key_number)
     values = {
         bank: {i: (b"\xff" if 17 <= i <= 22 else b"\0") * SIZE[bank] for i in range(24)} for bank in banks
     }
@@ -159,7 +161,7 @@ def write_boot(
         for bank in banks:
             item = hashlib.new(bank, data).digest()
             values[bank][register] = extended(bank, [item], values[bank][register])
-    message = attest([("sha256", registers)], values)
+    message = attest([("sha256", registers)], values, clock=clock)
     public = public_area(key)
     text = {bank: {str(i): value.hex() for i, value in found.items()} for bank, found in values.items()}
     files = {
@@ -177,9 +179,9 @@ def write_boot(
     return folder
 
 
-def enrolled_key(folder: Path) -> Path:
+def enrolled_key(folder: Path, number: int = 0) -> Path:
     """Write the key of `write_boot` as the verifier would have enrolled it."""
-    path = folder / "enrolled.pem"
-    public = software_key().public_key()
+    path = folder / (f"enrolled{number}.pem" if number else "enrolled.pem")
+    public = software_key(number).public_key()
     path.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return path

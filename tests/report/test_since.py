@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from remeasure import APPLICATION, Boot, enrolled_key, events_of, write_boot
 
 import cvmlab
@@ -80,3 +81,60 @@ def test_earlier_boot_of_a_confidential_vm() -> None:
     )
     assert result.since is not None
     assert "kernel-command-line-changed" in [cause.code for cause in result.since.boots.causes]
+
+
+# clock in milliseconds, resetCount, restartCount, safe (TPM 2.0 Part 1, section 36)
+NOW = (9_000_000, 40, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        # power was lost before Clock was saved: it may fall back by 2^22 ms, and resetCount does not
+        ((8_000_000, 39, 5, True), (5_000_000, 40, 0, False)),
+        # a resume from sleep counts within one reset, whatever was counted in the one before
+        ((7_000_000, 40, 0, True), (7_000_000, 40, 1, True)),
+        ((6_000_000, 39, 900, True), (6_000_001, 40, 0, True)),
+        ((8_999_998, 40, 2, True), (8_999_999, 40, 2, True)),
+        # counters are told with a value of the key's own added, modulo 2^32
+        ((1_000, (1 << 32) - 9, 0, True), (2_000, 3, 0, True)),
+    ],
+    ids=["clock_fell_back", "resumed", "reset", "same_boot", "counter_wrapped"],
+)
+@pytest.mark.parametrize("last_first", [False, True])
+def test_last_evidence_is_told_by_resets_then_restarts_then_clock(
+    tmp_path: Path, older: tuple[int, int, int, bool], newer: tuple[int, int, int, bool], last_first: bool
+) -> None:
+    key = enrolled_key(tmp_path)
+    paths = {
+        name: write_boot(tmp_path / name, events_of("baseline"), clock=clock)
+        for name, clock in (("older", older), ("newer", newer), ("now", NOW))
+    }
+    history = [paths[name] for name in (("newer", "older") if last_first else ("older", "newer"))]
+    result = cvmlab.investigate(paths["now"], enrolled_keys=[key], history=history)
+    assert result.since is not None
+    assert Path(result.since.earlier).name == "newer"
+
+
+def test_evidence_of_the_present_key_is_nearer_than_that_of_another(tmp_path: Path) -> None:
+    keys = [enrolled_key(tmp_path), enrolled_key(tmp_path, 1)]
+    other = write_boot(
+        tmp_path / "other", events_of("baseline"), clock=(8_999_999, 40, 2, True), key_number=1
+    )
+    own = write_boot(tmp_path / "own", events_of("baseline"), clock=(8_000_000, 39, 0, True))
+    now = write_boot(tmp_path / "now", events_of("baseline"), clock=NOW)
+    result = cvmlab.investigate(now, enrolled_keys=keys, history=[other, own])
+    assert result.since is not None
+    assert Path(result.since.earlier).name == "own"
+
+
+def test_history_of_other_keys_alone_goes_by_the_clock(tmp_path: Path) -> None:
+    keys = [enrolled_key(tmp_path), enrolled_key(tmp_path, 1)]
+    folders = [
+        write_boot(tmp_path / name, events_of("baseline"), clock=clock, key_number=1)
+        for name, clock in (("late", (8_000_000, 3, 0, True)), ("early", (7_000_000, 5, 0, True)))
+    ]
+    now = write_boot(tmp_path / "now", events_of("baseline"), clock=NOW)
+    result = cvmlab.investigate(now, enrolled_keys=keys, history=folders)
+    assert result.since is not None
+    assert Path(result.since.earlier).name == "late"
