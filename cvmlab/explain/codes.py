@@ -130,6 +130,7 @@ class _Context:
         replaced: True where more of the unified kernel image changed than its command line.
         kernel: True where the kernel's file changed.
         early: Order and code of the first image that was started besides those of the baseline.
+        unchecked: Code of what switched the check of images off; empty where nothing did.
         words: True where a logged command line has other words, False where one has only another path,
             None where no logged one differs.
         stated: Events whose data count, be it as a claim: their digest covers them, and no quoted value
@@ -142,6 +143,7 @@ class _Context:
     words: bool | None
     early: tuple[int, str] | None = None
     stated: frozenset[int] = frozenset()
+    unchecked: str = ""
 
 
 def _context(comparison: Comparison, log: EventLog | None) -> _Context:
@@ -165,7 +167,22 @@ def _context(comparison: Comparison, log: EventLog | None) -> _Context:
     ]
     early = min(started, default=None)
     stated = _stated(comparison, log)
-    return _Context(image, replaced, kernel, any(logged) if logged else None, early, stated)
+    unchecked = _unchecked(rows, stated)
+    return _Context(image, replaced, kernel, any(logged) if logged else None, early, stated, unchecked)
+
+
+def _unchecked(rows: Sequence[DiffRow], stated: frozenset[int]) -> str:
+    """What switched the check of images off. A claim says so among claims only."""
+    claimed = all(row.trust == "unproven" for row in rows)
+    told = [row for row in rows if claimed or row.trust != "unproven"]
+    if any(
+        row.kind == "secure-boot"
+        and _secure_boot(row.payload_after if row.event in stated else None) == "secure-boot-disabled"
+        for row in told
+    ):
+        return "secure-boot-disabled"
+    off = any(row.kind == "mok-state" and _mok_state(row) == "shim-validation-disabled" for row in told)
+    return "shim-validation-disabled" if off else ""
 
 
 def _stated(comparison: Comparison, log: EventLog | None) -> frozenset[int]:
@@ -251,6 +268,9 @@ def _code(row: DiffRow, context: _Context) -> str:
         return "log-events-reordered"
     if row.kind == "application" and context.image is not None and row.event == context.image:
         return "unified-kernel-image-changed"
+    if row.kind == "application" and row.change == "removed" and not row.name and context.unchecked:
+        # only to have it checked does GRUB load the kernel as an image: it is not missing, nothing changed
+        return context.unchecked
     if row.kind in ("kernel-command-line", "grub-command", "uki-section"):
         return _kernel_side(row, context)
     stated = row.payload_after if row.event in context.stated else None

@@ -130,11 +130,15 @@ def _can(parent: Cause, child: Cause) -> bool:
     """Tell whether the findings allow a consequence that the catalogue knows.
 
     Another boot order starts another file. It explains no other contents of the file that was started
-    before.
+    before. What lies beside a unified kernel image is packed into the ramdisk that the kernel's own stub
+    measures, without a name; it explains no other file that a boot loader names.
     """
-    if (parent.code, child.code) != ("boot-order-changed", "boot-loader-changed"):
-        return True
-    return not any(finding.detail.get("same_name") for finding in child.findings)
+    pair = (parent.code, child.code)
+    if pair == ("boot-order-changed", "boot-loader-changed"):
+        return not any(finding.detail.get("same_name") for finding in child.findings)
+    if pair == ("boot-extension-changed", "initrd-changed"):
+        return not any(finding.detail.get("name") for finding in child.findings)
+    return True
 
 
 def _with_consequences(code: str, flat: Mapping[str, Cause], parents: Mapping[str, str | None]) -> Cause:

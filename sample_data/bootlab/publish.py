@@ -91,9 +91,11 @@ def _mix_origin(name: str) -> dict[str, Any]:
 def _expected(item: Expected) -> dict[str, Any]:
     verdict = item.verdict if isinstance(item.verdict, str) else list(item.verdict)
     entry: dict[str, Any] = {"verdict": verdict}
-    for key in ("baseline", "primary", "any", "consequences", "independent"):
+    for key in ("baseline", "primary", "any", "independent", "info"):
         if words := getattr(item, key):
             entry[key] = list(words)
+    if item.consequences:
+        entry["consequences"] = {code: list(under) for code, under in item.consequences.items()}
     return entry
 
 

@@ -32,6 +32,14 @@ GLOBAL_GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SHIM_GUID = "605dab50-e046-4300-abb6-3dd810dd8b23"
 MICROSOFT_GUID = "77fa9abd-0359-4d32-bd60-28f4e78f784b"
 CHANGED_CMDLINE = BASE_CMDLINE + " mitigations=off lockdown=none"
+# GRUB's menu holds the names of kernel and initial RAM disk and the command line, and is measured as a file.
+MENU = ("boot-configuration-changed",)
+KERNEL_UPDATE = {"kernel-changed": MENU}
+NEW_CMDLINE = {"kernel-command-line-changed": MENU}
+# Another key vouches for what is started besides.
+SIGNED_BY_LAB = {"unexpected-boot-application": ("boot-loader-authority-changed",)}
+# Without Secure Boot nothing vouches for boot loader and kernel, and shim applies the level built into it.
+UNCHECKED = {"secure-boot-disabled": ("boot-loader-authority-changed", "sbat-level-changed")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +51,18 @@ class Expected:
         primary: The primary cause is one of these.
         any: One of these is among the causes.
         baseline: The folders to learn the baseline from.
-        consequences: Codes that must be explained by the primary cause where they are found at all.
+        consequences: Which codes hang under which cause, from what was changed: all of them, and no others.
         independent: Codes of causes beside the primary one, each of its own.
+        info: Codes of causes that only inform and leave the verdict alone.
     """
 
     verdict: str | tuple[str, ...]
     primary: tuple[str, ...] = ()
     any: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
-    consequences: tuple[str, ...] = ()
+    consequences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     independent: tuple[str, ...] = ()
+    info: tuple[str, ...] = ()
 
 
 TRUSTED = Expected("trusted")
@@ -61,12 +71,19 @@ TRUSTED = Expected("trusted")
 def blamed(
     *codes: str,
     baseline: tuple[str, ...] = (),
-    consequences: tuple[str, ...] = (),
+    under: Mapping[str, tuple[str, ...]] | None = None,
     independent: tuple[str, ...] = (),
 ) -> Expected:
-    """Expect that the boot is not trusted, and one of these codes as the primary cause."""
+    """Expect that the boot is not trusted, and one of these codes as the primary cause.
+
+    Args:
+        *codes: Any of them is right.
+        baseline: The folders to learn the baseline from.
+        under: Consequences of each cause.
+        independent: Causes beside the primary one.
+    """
     return Expected(
-        "not-trusted", primary=codes, baseline=baseline, consequences=consequences, independent=independent
+        "not-trusted", primary=codes, baseline=baseline, consequences=under or {}, independent=independent
     )
 
 
@@ -188,6 +205,12 @@ def _ima(root: str) -> dict[str, object]:
     }
 
 
+# The stub packs what lies beside the image into the initial RAM disk, which the kernel's own stub measures.
+PACKED_FOR_KERNEL = blamed(
+    "boot-extension-changed", baseline=("sdboot_uki",), under={"boot-extension-changed": ("initrd-changed",)}
+)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "baseline": Scenario(
         "The reference: Secure Boot on, Microsoft's keys, Debian's signed shim, GRUB and cloud kernel.",
@@ -207,16 +230,19 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "secureboot_disabled": Scenario(
         "Secure Boot switched off in the firmware's setup, keys still enrolled.",
-        "variable SecureBootEnable = 0", blamed("secure-boot-disabled"), edits=_no_secure_boot,
+        "variable SecureBootEnable = 0", blamed("secure-boot-disabled", under=UNCHECKED),
+        edits=_no_secure_boot,
     ),
     "kernel_changed": Scenario(
         "A kernel of a newer series, signed by Debian as well, with its entry in GRUB's menu.",
-        "kernel package, and the release name in GRUB's menu and file names", blamed("kernel-changed"),
+        "kernel package, and the release name in GRUB's menu and file names",
+        blamed("kernel-changed", under=KERNEL_UPDATE),
         tree=_tree(kernel="kernel_updated"), needs=("kernel_updated",),
     ),
     "cmdline_changed": Scenario(
         "Two words that weaken the kernel added to its command line in GRUB's menu.",
-        "kernel command line: mitigations=off lockdown=none added", blamed("kernel-command-line-changed"),
+        "kernel command line: mitigations=off lockdown=none added",
+        blamed("kernel-command-line-changed", under=NEW_CMDLINE),
         tree=_tree(cmdline=CHANGED_CMDLINE),
     ),
     "initrd_tampered": Scenario(
@@ -245,7 +271,8 @@ SCENARIOS: dict[str, Scenario] = {
     "boot_loader_changed": Scenario(
         "Another GRUB image that Debian signed (the one for removable media) in the place of GRUB.",
         "GRUB image: gcdx64.efi instead of grubx64.efi, which runs the menu by another way",
-        blamed("boot-loader-changed"), tree=_tree(grub="gcdx64.efi.signed"),
+        blamed("boot-loader-changed", under={"boot-loader-changed": MENU}),
+        tree=_tree(grub="gcdx64.efi.signed"),
     ),
     "partition_added": Scenario(
         "A further partition on the boot disk.",
@@ -269,12 +296,19 @@ SCENARIOS: dict[str, Scenario] = {
     "uki_cmdline_changed": Scenario(
         "As uki_signed, but the image's own command line is another.",
         "the image's .cmdline section",
-        blamed("kernel-command-line-changed", "unified-kernel-image-changed", baseline=("uki_signed",)),
+        blamed(
+            "kernel-command-line-changed", baseline=("uki_signed",),
+            under={"kernel-command-line-changed": ("unified-kernel-image-changed",)},
+        ),
         tree=lambda found: image_tree("uki-cmdline.efi"), own_db=True, machine="elder",
     ),
     "ima_tcb": Scenario(
         "The kernel measures files while it runs, because its command line asks for it.",
-        "kernel command line: ima_policy=tcb ima_hash=sha256 added", blamed("kernel-command-line-changed"),
+        "kernel command line: ima_policy=tcb ima_hash=sha256 added",
+        blamed(
+            "kernel-command-line-changed",
+            under={"kernel-command-line-changed": (*MENU, "runtime-file-unknown")},
+        ),
         tree=_tree(cmdline=IMA_CMDLINE),
     ),
     "debian_ima": Scenario(
@@ -296,12 +330,12 @@ SCENARIOS: dict[str, Scenario] = {
     "tpm12": Scenario(
         "The machine's TPM speaks version 1.2: a log in the old format, no quote.",
         "the machine: a TPM 1.2 behind a TIS interface",
-        Expected("inconclusive", any=("evidence-incomplete",)), machine="douglas",
+        Expected("inconclusive", primary=("evidence-incomplete",)), machine="douglas",
     ),
     "stock_linux_cmd_sboff": Scenario(
         "Debian's plain `linux` command with Secure Boot off enters the kernel without its EFI stub: no log.",
         "GRUB's menu uses linux/initrd instead of linuxefi/initrdefi; variable SecureBootEnable = 0",
-        Expected(("not-trusted", "inconclusive"), any=("log-missing",)), tree=_tree(verb=""),
+        Expected("not-trusted", primary=("log-missing",)), tree=_tree(verb=""),
         edits=_no_secure_boot,
     ),
     "memory_more": Scenario(
@@ -310,7 +344,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "hardware_addresses": Scenario(
         "The reference with the disk in another slot and a random number generator beside it.",
-        "PCI addresses; one device added", TRUSTED, machine="elder",
+        "PCI addresses; one device added",
+        Expected("trusted", info=("boot-order-changed",)), machine="elder",
         hardware={"disk_slot": "0x9", "extra": ("-device", "virtio-rng-pci,addr=0x4")},
     ),
     "tpm_interface": Scenario(
@@ -349,7 +384,10 @@ SCENARIOS: dict[str, Scenario] = {
     "setup_mode": Scenario(
         "The platform key deleted: the firmware is in setup mode and does not enforce Secure Boot.",
         "variable PK deleted",
-        blamed("secure-boot-setup-mode", consequences=("secure-boot-disabled",)),
+        blamed(
+            "secure-boot-setup-mode",
+            under={"secure-boot-setup-mode": ("secure-boot-disabled",), **UNCHECKED},
+        ),
         machine="elder", edits=lambda found: ("--delete", "PK"),
     ),
     "dbx_rolled_back": Scenario(
@@ -363,7 +401,12 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "shim_validation_disabled": Scenario(
         "shim's validation switched off, as `mokutil --disable-validation` does.",
-        "variable MokSBState = 1", blamed("shim-validation-disabled"), machine="elder",
+        "variable MokSBState = 1",
+        blamed(
+            "shim-validation-disabled",
+            under={"shim-validation-disabled": ("boot-loader-authority-changed", "mok-changed")},
+        ),
+        machine="elder",
         edits=_variables("validation", MokSBState=(SHIM_GUID, 3, b"\1")),
     ),
     "shim_signed_otherwise": Scenario(
@@ -379,13 +422,15 @@ SCENARIOS: dict[str, Scenario] = {
     "unexpected_application": Scenario(
         "An application that the firmware starts before the boot loader (SysPrep####), its key in db.",
         "variables SysPrepOrder and SysPrep0000; one file",
-        blamed("unexpected-boot-application", baseline=("db_key_added",)), machine="elder",
+        blamed("unexpected-boot-application", baseline=("db_key_added",), under=SIGNED_BY_LAB),
+        machine="elder",
         tree=_tree(more={"EFI/lab/tool.efi": BUILD / "tool.efi"}), edits=_option_file("SysPrep", "tool.efi"),
     ),
     "driver_loaded": Scenario(
         "A driver that the firmware loads from the boot partition (Driver####), signed with a key in db.",
         "variables DriverOrder and Driver0000; one file",
-        blamed("unexpected-boot-application", baseline=("db_key_added",)), machine="elder",
+        blamed("unexpected-boot-application", baseline=("db_key_added",), under=SIGNED_BY_LAB),
+        machine="elder",
         tree=_tree(more={"EFI/lab/driver.efi": BUILD / "driver.efi"}),
         edits=_option_file("Driver", "driver.efi"),
     ),
@@ -407,41 +452,55 @@ SCENARIOS: dict[str, Scenario] = {
     "kernel_debugging": Scenario(
         "The kernel's debugger on the serial line, asked for on the command line.",
         "kernel command line: kgdboc=ttyS0 added",
-        blamed("kernel-debugging-enabled", "kernel-command-line-changed"), machine="elder",
+        blamed(
+            "kernel-command-line-changed",
+            under={"kernel-command-line-changed": (*MENU, "kernel-debugging-enabled")},
+        ),
+        machine="elder",
         tree=_tree(cmdline=BASE_CMDLINE + " kgdboc=ttyS0"),
     ),
     "kernel_and_dbx": Scenario(
         "Two updates at once: the kernel of kernel_changed and the revocation list of dbx_updated.",
         "kernel package and variable dbx",
-        blamed("revocation-list-updated", independent=("kernel-changed",)), machine="elder",
+        blamed("revocation-list-updated", independent=("kernel-changed",), under=KERNEL_UPDATE),
+        machine="elder",
         tree=_tree(kernel="kernel_updated"), edits=_revoke, needs=("kernel_updated",),
     ),
     "cmdline_and_mok": Scenario(
         "Two changes at once: the command line of cmdline_changed and the owner's key of mok_enrolled.",
         "kernel command line and variable MokList",
-        blamed("mok-changed", independent=("kernel-command-line-changed",)), machine="elder",
+        blamed("mok-changed", independent=("kernel-command-line-changed",), under=NEW_CMDLINE),
+        machine="elder",
         tree=_tree(cmdline=CHANGED_CMDLINE), edits=lambda found: ("--add-mok", OWNER_GUID, BUILD / "mok.crt"),
     ),
     "uki_kernel_changed": Scenario(
         "As uki_signed, with a kernel of a newer series.",
         "the image's .linux and .uname sections",
-        blamed("unified-kernel-image-changed", "kernel-changed", baseline=("uki_signed",)), machine="elder",
+        blamed(
+            "unified-kernel-image-changed", baseline=("uki_signed",),
+            under={"unified-kernel-image-changed": ("kernel-changed",)},
+        ),
+        machine="elder",
         tree=lambda found: image_tree("uki-kernel.efi"), own_db=True, needs=("kernel_updated",),
     ),
     "uki_initrd_changed": Scenario(
         "As uki_signed, with another initial RAM disk.",
         "the image's .initrd section",
-        blamed("unified-kernel-image-changed", "initrd-changed", baseline=("uki_signed",)), machine="elder",
+        blamed(
+            "unified-kernel-image-changed", baseline=("uki_signed",),
+            under={"unified-kernel-image-changed": ("initrd-changed",)},
+        ),
+        machine="elder",
         tree=lambda found: image_tree("uki-initrd.efi"), own_db=True,
     ),
     "uki_credential_added": Scenario(
         "As sdboot_uki, with a credential beside the image.",
-        "one file in the folder beside the image", blamed("boot-extension-changed", baseline=("sdboot_uki",)),
+        "one file in the folder beside the image", PACKED_FOR_KERNEL,
         machine="elder", tree=_beside_image(motd_cred="the lab's credential\n"), own_db=True,
     ),
     "uki_extension_added": Scenario(
         "As sdboot_uki, with a system extension image beside the image.",
-        "one file in the folder beside the image", blamed("boot-extension-changed", baseline=("sdboot_uki",)),
+        "one file in the folder beside the image", PACKED_FOR_KERNEL,
         machine="elder", tree=_beside_image(lab_raw="stands for a file system image\n"), own_db=True,
     ),
 }  # fmt: skip

@@ -19,7 +19,13 @@ ROOT = BOOTS / "trust-root.pem"
 
 @pytest.fixture(scope="module")
 def boots() -> dict[str, Assessment]:
-    names = [name for name, e in json.loads((BOOTS / "expected.json").read_text()).items() if "primary" in e]
+    answers = json.loads((BOOTS / "expected.json").read_text())
+    # where the log is missing or in the old format there are no rows to compare
+    names = [
+        n
+        for n, answer in answers.items()
+        if {*answer.get("primary", ())} - {"log-missing", "evidence-incomplete"}
+    ]
     names += ["baseline", "baseline_repeat", "baseline_machine_b"]
     return {
         name: assess(
