@@ -13,6 +13,7 @@ from cvmlab.schema import Column, Table
 from cvmlab.tables import EVENTS
 from cvmlab.tables_fleet import ASSESSMENTS as _ASSESSMENTS
 from cvmlab.tables_fleet import INVENTORY as _INVENTORY
+from cvmlab.tables_fleet import RECOMMENDATIONS as _RECOMMENDATIONS
 
 SCHEMA_VERSION: Final = 1
 """Version of these schemas. Columns are added, never renamed; a lake of a newer version is refused."""
@@ -129,6 +130,26 @@ VERDICTS: Final = Table(
         Column("context_hash", "object", "Hash over what the verifier knew, hex"),
         Column("derivation", "object", "Hash of baseline, verifier's knowledge of all and tool version, hex"),
         Column("evaluated", "timestamp", "When the verdict was derived"),
+        # what verified evidence proves, for recommendations; see cvmlab.fleet.proven
+        Column("believed", "bool", "Whether key, quote, nonce and register values hold", nullable=True),
+        Column(
+            "secure_boot",
+            "category",
+            "Secure Boot as a verified quote proves it; absent where none does",
+            ("on", "off"),
+            nullable=True,
+        ),
+        *(
+            column
+            for name, meaning in (
+                ("boot_components", "Whether only signed components could boot"),
+                ("module_signatures", "Whether the kernel refuses modules without a valid signature"),
+            )
+            for column in (
+                Column(name, "category", meaning, ("enforced", "not-enforced"), nullable=True),
+                Column(f"{name}_why", "object", "Why not; absent where it does (unescaped)", nullable=True),
+            )
+        ),
         *_VERSIONS,
     ),
 )
@@ -170,9 +191,64 @@ QUARANTINE: Final = Table(
     ),
 )
 
-_HISTORY: Final = (_RECEIVED, _DAY, Column("import", "object", "Hash of the records read together, hex"))
-INVENTORY: Final = Table("inventory", (*_INVENTORY.columns, *_HISTORY))
-ASSESSMENTS: Final = Table("assessments", (*_ASSESSMENTS.columns, *_HISTORY))
+_TAKEN: Final = Column("received", "timestamp", "Time of the export: its file's, at most when it was read")
+_IMPORT: Final = Column("import", "object", "SHA-256 over the files that were read together, hex")
+_HISTORY: Final = (_TAKEN, _DAY, _IMPORT)
+_CONTENT: Final = Column("content", "object", "SHA-256 over what the record says, hex", nullable=True)
+INVENTORY: Final = Table(
+    "inventory",
+    (
+        *_INVENTORY.columns,
+        *_HISTORY,
+        _CONTENT,
+        Column("extensions", "object", "Extensions, as JSON (unescaped)", nullable=True),
+    ),
+)
+"""A row for each change of a machine's record: what is the same as before is not written again."""
+ASSESSMENTS: Final = Table("assessments", (*_ASSESSMENTS.columns, *_HISTORY, _CONTENT))
+"""A row for each change of what the provider says of a machine by a rule."""
+
+IMPORTS: Final = Table(
+    "imports",
+    (
+        _IMPORT,
+        Column("file", "object", "SHA-256 of the file, hex"),
+        Column("source", "object", "Name of the file (unescaped)"),
+        Column("stated", "timestamp", "Time of the file, at most when it was read"),
+        Column("taken", "timestamp", "When it was read"),
+        Column("machines", "int64", "Machines in all files of the import"),
+        Column("assessments", "int64", "Assessments in them"),
+        Column("changed", "int64", "Rows of `inventory` and `assessments` that came of them"),
+        Column("problems", "int64", "Problems in reading them"),
+        Column("fatal", "int64", "Of these, problems that left something out"),
+        *_VERSIONS,
+    ),
+)
+"""A row for each file of an export; written last, so that one which was cut short is taken again."""
+
+RECOMMENDED: Final = Table(
+    "recommended",
+    (
+        Column("machine", "object", "Resource id in lower case; joins tables (unescaped)"),
+        Column("received", "timestamp", "When the rules first said so"),
+        _DAY,
+        Column("decision", "object", "What they say, hex; rows of `decisions`"),
+        *_VERSIONS,
+    ),
+)
+"""A row for each change of what rules say of a machine."""
+_DECIDED: Final = ("key", "recommendation", "severity", "state", "reason", "explanation", "facts")
+DECISIONS: Final = Table(
+    "decisions",
+    (
+        Column("decision", "object", "Hash over what all rules say of machines with the same facts, hex"),
+        *(column for column in _RECOMMENDATIONS.columns if column.name in _DECIDED),
+        Column("origin", "category", "Whose rule it is", ("provider", "cvmlab", "user")),
+        Column("judged", "bool", "False where the state says only that something is not known"),
+        *_VERSIONS,
+    ),
+)
+"""What rules say of the same facts, each once for all machines that have them."""
 
 
 def _maybe(name: str, dtype: str, meaning: str) -> Column:
@@ -239,9 +315,14 @@ LAKE_TABLES: Final = (
     ASSESSMENTS,
     MACHINES,
     ALERTS,
+    IMPORTS,
+    RECOMMENDED,
+    DECISIONS,
 )
 """Tables that every lake may have; another table is given to `cvmlab.fleet.lake.Lake` as it is."""
 PARTITIONED: Final = frozenset(
-    {"attestations", "verdicts", "findings", "quarantine", "inventory", "assessments"}
+    {"attestations", "verdicts", "findings", "quarantine", "inventory", "assessments", "recommended"}
 )
 """Tables laid out by `day`."""
+CHANGES: Final = frozenset({"inventory", "assessments", "recommended"})
+"""Tables whose last row of a machine is its state however old it is: nothing of them expires."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,11 +39,17 @@ Workers = Annotated[
     epilog="Example: cvmlab fleet ingest inbox/ --lake lake/ --baseline good.json --verifier known/"
 )
 def ingest(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH...", help="Folders, archives and files with evidence of many machines."),
-    ],
     lake: LakePlace,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Folders, archives and files with evidence of many machines."),
+    ] = None,
+    inventory: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--inventory", metavar="F", help="Exports of machines and assessments, read together; repeatable."
+        ),
+    ] = None,
     baseline: BaselineFile = None,
     trust_root: Roots = None,
     enrolled_key: Enrolled = None,
@@ -65,19 +72,25 @@ def ingest(
     from cvmlab.fleet.lake import Lake as Place
     from cvmlab.fleet.lake.evaluation import evaluate as judge
     from cvmlab.fleet.lake.ingest import ingest as add
+    from cvmlab.fleet.lake.records import Kept, take_inventory
     from cvmlab.fleet.lake.run import runner
     from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
 
-    missing = [path for path in paths if not path.exists()]
+    if not paths and not inventory:
+        raise EvidenceError("give evidence, --inventory, or both")
+    missing = [path for path in (*(paths or ()), *(inventory or ())) if not path.exists()]
     if missing:
         raise EvidenceError(f"{missing[0]}: there is nothing here")
     known, context = _known(baseline, trust_root, enrolled_key, require_signed, at)
     place = Place(lake)
+    kept = take_inventory(place, inventory, now=datetime.now(UTC)) if inventory else Kept()
+    if inventory and not (kept.known or kept.machines + kept.assessments + kept.others):
+        raise EvidenceError(f"{inventory[0]}: nothing in it is inventory")
     with runner(scheduler, workers) as run:
         with _bar("reading") as shown:
             counts = add(
                 place,
-                find_submissions(paths),
+                find_submissions(paths or ()),
                 store=VerifierStore(verifier),
                 run=run,
                 progress=lambda done: shown(done.submissions),
@@ -85,8 +98,17 @@ def ingest(
         with _bar("judging") as shown:
             verdicts = judge(place, known, context, run=run, progress=shown)
     if as_json:
-        print_json({"schema": "cvmlab.ingest/1", **_numbers(counts), "verdicts": verdicts})
+        told = _numbers(kept) if inventory else None
+        numbers = {**_numbers(counts), "verdicts": verdicts, "inventory": told}
+        print_json({"schema": "cvmlab.ingest/1", **numbers})
     else:
+        if inventory:
+            sys.stdout.write(
+                f"{kept.machines:,} machines and {kept.assessments:,} assessments read, "
+                f"{kept.changed:,} of them new or changed; {kept.problems:,} problems\n"
+                if not kept.known
+                else "this inventory is there already\n"
+            )
         sys.stdout.write(
             f"{counts.submissions:,} submissions: {counts.added:,} added, {counts.known:,} there already, "
             f"{counts.quarantined:,} into quarantine; {verdicts:,} verdicts\n"
@@ -190,10 +212,10 @@ def _known(
 
 def _there(location: str) -> Lake:
     from cvmlab.fleet.lake import Lake as Place
-    from cvmlab.tables_lake import ATTESTATIONS, QUARANTINE
+    from cvmlab.tables_lake import ATTESTATIONS, MACHINES, QUARANTINE
 
     lake = Place(location)
-    if lake.delta(ATTESTATIONS) is None and lake.delta(QUARANTINE) is None:
+    if all(lake.delta(table) is None for table in (ATTESTATIONS, QUARANTINE, MACHINES)):
         raise EvidenceError(f"{location}: no lake is here; `cvmlab fleet ingest` makes one")
     return lake
 

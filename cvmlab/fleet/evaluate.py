@@ -14,6 +14,7 @@ from cvmlab.evidence.sources import RawFile
 from cvmlab.explain.verdict import explain
 from cvmlab.findings import Problem
 from cvmlab.fleet.profiles import Profiles
+from cvmlab.fleet.proven import proven_by
 from cvmlab.report.investigation import Investigation
 from cvmlab.report.verdict import verdict_object
 from cvmlab.tpm.credential import parse_credential_activation
@@ -66,6 +67,12 @@ def verdict_schema() -> pa.Schema:
             pa.field("ak_name", pa.string()),
             pa.field("object", pa.string()),
             pa.field("error", pa.string()),
+            pa.field("believed", pa.bool_()),
+            pa.field("secure_boot", pa.string()),
+            pa.field("boot_components", pa.string()),
+            pa.field("boot_components_why", pa.string()),
+            pa.field("module_signatures", pa.string()),
+            pa.field("module_signatures_why", pa.string()),
         ]
     )
 
@@ -133,8 +140,9 @@ def evaluate_batch(
         ``verdict``, ``primary`` and ``reason`` (code and reason of the primary cause; null where trusted),
         ``codes`` (of every cause), ``summary``, ``profile`` (null without log or baseline),
         ``evidence_hash``, ``ak_name`` (hex TPM name of the bound key; null where none is bound), ``object``
-        (the JSON of ``cvmlab.verdict/1``) and ``error``. Evidence that cannot be used has ``error`` set and
-        the rest null.
+        (the JSON of ``cvmlab.verdict/1``), ``error``, and what the evidence proves (`cvmlab.fleet.proven`):
+        ``believed``, ``secure_boot`` (``on``, ``off``; null where not proven), ``boot_components``,
+        ``module_signatures`` and why. Evidence that cannot be used has ``error`` set and the rest null.
 
     Raises:
         EvidenceError: There is no column ``files``.
@@ -196,7 +204,15 @@ def _row(
         "ak_name": binding.public.name.hex() if binding.bound and binding.public is not None else None,
         "object": json.dumps(found),
     }
-    return row
+    proven = proven_by(result)
+    return row | {
+        "believed": proven.believed,
+        "secure_boot": {True: "on", False: "off", None: None}[proven.secure_boot],
+        "boot_components": proven.boot_components,
+        "boot_components_why": proven.boot_components_why,
+        "module_signatures": proven.module_signatures,
+        "module_signatures_why": proven.module_signatures_why,
+    }
 
 
 def _activated(context: VerifierContext, data: bytes) -> VerifierContext:

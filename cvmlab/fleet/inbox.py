@@ -11,17 +11,18 @@ from cvmlab.errors import EvidenceError
 from cvmlab.fleet.inventory import read_inventory
 from cvmlab.fleet.lake.evaluation import evaluate
 from cvmlab.fleet.lake.ingest import ingest
+from cvmlab.fleet.lake.records import take_inventory
 from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
-from cvmlab.fleet.status import machines_of
-from cvmlab.tables_lake import MACHINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
 
     from cvmlab.baseline.document import Baseline
     from cvmlab.evidence.context import VerifierContext
+    from cvmlab.fleet.inventory import Inventory
     from cvmlab.fleet.lake import Lake
+    from cvmlab.fleet.lake.records import Kept
 
 PARTIAL: Final = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
 """Ends of names that programs give to what they are still writing."""
@@ -107,12 +108,23 @@ def mirror(url: str, folder: Path) -> None:
 
 @dataclass(slots=True)
 class Taken:
-    """What a round took: evidence new in the lake, evidence that cannot be used, verdicts, machines read."""
+    """What a round took.
+
+    Attributes:
+        added: Evidence that is new in the lake.
+        quarantined: Evidence that cannot be used.
+        judged: Verdicts.
+        machines: Machines of which inventory tells something new.
+        assessments: Assessments read.
+        left_out: Problems that left a record of inventory out.
+    """
 
     added: int = 0
     quarantined: int = 0
     judged: int = 0
     machines: int = 0
+    assessments: int = 0
+    left_out: int = 0
 
 
 class Intake:
@@ -145,34 +157,55 @@ class Intake:
         Args:
             paths: Entries of an inbox.
             now: When they were received.
-            inventory: Files or folders that hold inventory and nothing else.
+            inventory: Files or folders of one export, that hold inventory and nothing else.
 
         Raises:
             EvidenceError: One of `inventory` holds none.
         """
         counts = Taken()
         evidence: list[Path] = []
-        for path in inventory:
-            if not self._inventory(path, now, counts):
-                raise EvidenceError(f"{path}: nothing in it is inventory")
+        records: dict[Path, Inventory] = {}
+        given = tuple(inventory)
+        if given and self._exports(given, counts, now) == 0:
+            raise EvidenceError(f"{given[0]}: nothing in it is inventory")
         for path in paths:
             age = _newest(path)
             if self._seen.get(path) == age:
                 continue
             self._seen[path] = age
-            if not (path.suffix.lower() in _INVENTORY and self._inventory(path, now, counts)):
+            read = read_inventory(path) if path.suffix.lower() in _INVENTORY else None
+            if read is not None and _any(read):
+                records[path] = read
+            else:
                 evidence.append(path)
+        if records:
+            # what arrived together may be machines in one file and their extensions in another
+            ordered = sorted(records, key=lambda path: (_newest(path), path.name))
+            self._keep(ordered, records[ordered[0]] if len(ordered) == 1 else None, counts, now)
         if evidence:
             done = ingest(self._lake, find_submissions(evidence), store=self._store, received=now)
             counts.added, counts.quarantined = done.added, done.quarantined
         counts.judged = evaluate(self._lake, self._baseline, self._context)
         return counts
 
-    def _inventory(self, path: Path, now: datetime, counts: Taken) -> bool:
-        read = read_inventory(path)
-        if not (read.machines or read.assessments or read.suppressions or read.alerts):
-            return False
-        machines = machines_of(read, now)
-        facts = [name for name in MACHINES.names if name != "known_since"]
-        counts.machines += self._lake.append(MACHINES, machines, key=facts)
-        return True
+    def _exports(self, paths: tuple[Path, ...], counts: Taken, now: datetime) -> int:
+        """Take the files of `inventory` where one is new; return how many records there are, or were."""
+        ages = {path: _newest(path) for path in paths}
+        if all(self._seen.get(path) == age for path, age in ages.items()):
+            return 1
+        kept = self._keep(paths, None, counts, now)
+        self._seen |= ages
+        return 1 if kept.known else kept.machines + kept.assessments + kept.others
+
+    def _keep(self, paths: Sequence[Path], read: Inventory | None, counts: Taken, now: datetime) -> Kept:
+        kept = take_inventory(self._lake, paths, now=now, read=read)
+        counts.machines += kept.updated
+        counts.assessments += kept.assessments
+        counts.left_out += kept.fatal
+        return kept
+
+
+def _any(read: Inventory) -> bool:
+    return bool(
+        read.machines or read.loose_extensions or read.assessments or read.suppressions or read.alerts
+    )

@@ -33,10 +33,11 @@ def frame_of(inventory: Inventory, name: str) -> pd.DataFrame:
         raise KeyError(f"an inventory has no table {name!r}; it has {', '.join(_ROWS)}")
     table = table_named(name)
     rows = list(_ROWS[name](inventory))
-    return make_frame(table, {one.name: [_cell(row, one.name) for row in rows] for one in table.columns})
+    return make_frame(table, {one.name: [cell_of(row, one.name) for row in rows] for one in table.columns})
 
 
-def _cell(row: object, column: str) -> object:
+def cell_of(row: object, column: str) -> object:
+    """Return what a table has of a record in a column."""
     if column == "raw":
         return to_json(row.raw)  # type: ignore[attr-defined]
     if column == "source" and hasattr(row, "origin"):

@@ -10,7 +10,7 @@ from cvmlab.errors import EvidenceError
 from cvmlab.fleet.lake.ingest import GARBAGE
 from cvmlab.fleet.lake.schema import day_of
 from cvmlab.fleet.lake.store import writer_of
-from cvmlab.tables_lake import ATTESTATIONS, BLOBS, LAKE_TABLES, PARTITIONED, PROFILES, QUARANTINE
+from cvmlab.tables_lake import ATTESTATIONS, BLOBS, CHANGES, LAKE_TABLES, PARTITIONED, PROFILES, QUARANTINE
 
 if TYPE_CHECKING:
     from cvmlab.fleet.lake.store import Lake
@@ -35,6 +35,8 @@ def compact(
 ) -> CareCounts:
     """Join small files; with `keep_days` remove what was received before, and what only that referred to.
 
+    Rows of tables that hold changes alone (`cvmlab.tables_lake.CHANGES`) are states and stay.
+
     Ingest may run at the same time. Files that no version needs are deleted from storage after
     `vacuum_hours`, so that readers that began before keep what they read.
 
@@ -50,7 +52,7 @@ def compact(
     if keep_days is not None:
         first = day_of(now - timedelta(days=keep_days))
         for table in LAKE_TABLES:
-            found = lake.delta(table) if table.name in PARTITIONED else None
+            found = lake.delta(table) if table.name in PARTITIONED - CHANGES else None
             if found is not None:
                 expired += int(found.delete(f"day < '{first}'").get("num_deleted_rows") or 0)
         names = _unused(lake, now - GRACE)

@@ -202,7 +202,11 @@ def _add(
         # a verdict all the same: no run may take this for what was never judged, nor a reader for fine
         result = dict.fromkeys(result) | {"verdict": "inconclusive", "codes": [], "summary": result["error"]}
         result["evidence_hash"] = ""
-    names = ("verdict", "primary", "reason", "codes", "summary", "profile", "evidence_hash", "ak_name")
+    names = (
+        "verdict", "primary", "reason", "codes", "summary", "profile", "evidence_hash", "ak_name",
+        "believed", "secure_boot", "boot_components", "boot_components_why", "module_signatures",
+        "module_signatures_why",
+    )  # fmt: skip
     verdicts.append(head | {name: result[name] for name in names} | made)
     causes = json.loads(result["object"])["causes"] if result["object"] else []
     kept = ("code", "reason", "severity", "primary", "title", "explanation", "registers", "events")
