@@ -94,7 +94,19 @@ class Lake:
         found = self.delta(table)
         if found is None:
             return ds.dataset(arrow_schema(_table(table)).empty_table())
-        return found.to_pyarrow_dataset(schema=self._wanted(table, found))
+        return found.to_pyarrow_dataset(schema=self._wanted(table, found), filesystem=self._files(table))
+
+    def _files(self, table: Table | str) -> Any:
+        """Return Arrow's own file system for a folder; None for object storage.
+
+        The Delta library's is written in Python: threads of Arrow that still close its files while the
+        interpreter ends abort the process (apache/arrow issue 34314), after everything was answered.
+        """
+        from pyarrow import fs
+
+        if self.remote:
+            return None
+        return fs.SubTreeFileSystem(str(Path(self.address(table)).resolve()), fs.LocalFileSystem())
 
     def _wanted(self, table: Table | str, found: DeltaTable) -> pa.Schema | None:
         """Read columns that a later version added as absent: a lake is read without being rewritten."""

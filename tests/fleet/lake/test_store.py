@@ -96,3 +96,19 @@ def test_unreadable_table_is_an_error_not_an_empty_one(tmp_path: Path) -> None:
         log.write_text("{broken")
     with pytest.raises(EvidenceError, match="no table that can be read"):
         lake.read(QUARANTINE)
+
+
+def test_a_folder_is_read_without_python_in_arrows_threads(tmp_path: Path) -> None:
+    """Else a process that ends while they close files is aborted, apache/arrow issue 34314."""
+    from pyarrow.fs import PyFileSystem, SubTreeFileSystem
+
+    from cvmlab.fleet.lake.schema import arrow_table
+    from cvmlab.tables_lake import MACHINES
+
+    lake = Lake(tmp_path / "lake")
+    row = {"machine": "vm1", "known_since": datetime(2026, 3, 1, tzinfo=UTC)}
+    lake.append(MACHINES, arrow_table(MACHINES, [row]))
+    files = lake.dataset(MACHINES).filesystem
+    assert isinstance(files, SubTreeFileSystem)
+    assert not isinstance(files.base_fs, PyFileSystem)
+    assert len(lake.read(MACHINES)) == 1
