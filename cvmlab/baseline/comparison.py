@@ -280,7 +280,11 @@ def _register(
 ) -> tuple[ComparedRegister, list[DiffRow]]:
     baseline = rules.baseline
     number = pinned.register
-    states = [s for s in boot.replay.states if s.set == pinned.set and s.register == number]
+    states = [
+        state
+        for state in boot.replay.states
+        if state.set == pinned.set and state.register == number and state.bank not in boot.replay.idle
+    ]
     quoted = {state.bank: state for state in states if state.quoted is not None}
     # a register that the good boots never extended must not be extended in any bank
     in_baseline = pinned.whole_banks or set(quoted)

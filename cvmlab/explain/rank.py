@@ -136,6 +136,9 @@ def _can(parent: Cause, child: Cause) -> bool:
     pair = (parent.code, child.code)
     if pair == ("boot-order-changed", "boot-loader-changed"):
         return not any(finding.detail.get("same_name") for finding in child.findings)
+    if pair == ("log-malformed", "log-event-removed"):
+        # an event that cannot be read is missing from the log; a fault of the firmware hides none
+        return any(finding.link == "event-data" and "field" in finding.detail for finding in parent.findings)
     if pair == ("boot-extension-changed", "initrd-changed"):
         return not any(finding.detail.get("name") for finding in child.findings)
     return True

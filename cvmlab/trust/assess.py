@@ -267,7 +267,7 @@ def _event_trust(log: EventLog | None, replay: ReplayResult, quotes: QuoteResult
         return {}
     states: dict[int, list[str]] = {}
     for state in replay.states:
-        if (state.register, state.bank) in quotes.values:
+        if (state.register, state.bank) in quotes.values and state.bank not in replay.idle:
             states.setdefault(state.register, []).append(state.status)
     good = {register for register, found in states.items() if set(found) == {"matches"}}
     trust: dict[int, Trust] = {}

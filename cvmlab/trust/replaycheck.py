@@ -67,6 +67,8 @@ class ReplayResult:
         ima_match: That prefix; entries behind it are not covered by the quote.
         aggregate: What ``boot_aggregate`` in register 10 says of PCR 0–9: ``quoted`` (equals the quoted
             values), ``replayed`` (equals only the log's replay), ``neither``, or empty where unknown.
+        idle: Quoted banks that the firmware did not extend, beside others that it did: that they are idle is
+            the finding, and their values decide nothing further.
     """
 
     states: tuple[RegisterState, ...]
@@ -75,6 +77,7 @@ class ReplayResult:
     ima: ImaList | None
     ima_match: ImaMatch | None
     aggregate: str
+    idle: frozenset[str] = frozenset()
 
     def matching(self) -> frozenset[tuple[int, str]]:
         """The (register, bank) pairs whose replay equals a verified quote."""
@@ -118,7 +121,8 @@ def check_replay(
     if log is None or not log.events:
         why = "the evidence has no readable boot event log (eventlog.bin), so nothing says what was started"
         findings.append(Finding("log-missing", "log-replay", why, set_, _indices(quoted)))
-    findings.extend(_idle_banks(quoted, set_))
+    idle = _idle_banks(quoted, set_)
+    findings.extend(_idle_finding(bank) for bank in idle)
     if best is not None:
         findings.extend(_forged_entries(best[0], best[1].count, "event-data"))
     elif any(s.register == IMA_REGISTER and s.status == "not-replayed" for s in states):
@@ -131,6 +135,7 @@ def check_replay(
         best[0] if best else None,
         best[1] if best else None,
         _aggregate(best[0] if best else None, quoted, replayed),
+        frozenset(idle) if {bank for _, bank in quoted} - {*idle} else frozenset(),
     )
 
 
@@ -262,7 +267,7 @@ def _link(
         return Link("log-replay", "not-checked", "no verified quote vouches for any register value")
     covered = [state for state in states if state.quoted is not None]
     if idle := _idle_banks(quoted, set_):
-        return Link("log-replay", "broken", idle[0].summary)
+        return Link("log-replay", "broken", _idle_finding(idle[0]).summary)
     wrong = sorted({state.register for state in covered if state.status == "not-replayed"})
     if wrong:
         return Link(
@@ -278,22 +283,24 @@ def _link(
     )
 
 
-def _idle_banks(quoted: Mapping[tuple[int, str], bytes], set_: str) -> list[Finding]:
+def _idle_banks(quoted: Mapping[tuple[int, str], bytes], set_: str) -> list[str]:
     """Banks that the firmware did not extend: anyone could write any boot into them.
 
     An active bank whose PCR 0 to 7 are all zero was left out by firmware or boot loader (CVE-2021-42299).
     """
-    found: list[Finding] = []
+    found: list[str] = []
     if set_ != "tpm":
         return found
     for bank in sorted({bank for _, bank in quoted}):
         values = [value for (register, b), value in quoted.items() if b == bank and register <= 7]
         if values and not any(any(value) for value in values):
-            why = (
-                f"the firmware extended nothing into the bank {bank}: its registers prove nothing of the boot"
-            )
-            found.append(Finding("bank-not-extended", "log-replay", why, "tpm", tuple(range(8))))
+            found.append(bank)
     return found
+
+
+def _idle_finding(bank: str) -> Finding:
+    why = f"the firmware extended nothing into the bank {bank}: its registers prove nothing of the boot"
+    return Finding("bank-not-extended", "log-replay", why, "tpm", tuple(range(8)))
 
 
 def _indices(quoted: Mapping[tuple[int, str], bytes]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The boot lab's command: fetch, build, boot, derive, verify, publish, or all; what is done is skipped."""
+"""The boot lab's command: fetch, build, boot, derive, verify, publish, edit, or all; the done is skipped."""
 
 from __future__ import annotations
 
@@ -105,12 +105,15 @@ def boot_all(names: list[str], again: bool) -> list[str]:
 
 def main(words: list[str] | None = None) -> int:
     """Run one step, or all of them in order; exit 1 if a boot or a check failed."""
+    import edit
     import mixes
     import publish
     import verify
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=["fetch", "build", "boot", "derive", "verify", "publish", "all"])
+    parser.add_argument(
+        "step", choices=["fetch", "build", "boot", "derive", "verify", "publish", "edit", "all"]
+    )
     parser.add_argument("names", nargs="*", help="scenarios to boot (default: all)")
     parser.add_argument("--again", action="store_true", help="boot even what is done")
     parser.add_argument("--add", action="store_true", help="publish beside what is published already")
@@ -123,6 +126,7 @@ def main(words: list[str] | None = None) -> int:
         "derive": mixes.derive_all,
         "verify": verify.verify_all,
         "publish": lambda: publish.publish_all(add=options.add),
+        "edit": edit.edit_all,
     }
     for name, step in steps.items():
         if options.step in (name, "all") and (failed := step()):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scenarios import Expected, blamed
+from expected import Expected, blamed
+from logs import read, write
 from settings import RAW
 
 SOURCE = "baseline"
@@ -19,28 +19,12 @@ TAKEN = (
     "ek.pub", "ek.pem", "ek_rsa.crt.der", "nonce.hex", "clock.yaml", "cmdline.txt",
     "credential_activation.json", "ima_ascii.log", "ima_binary.bin",
 )  # fmt: skip
-DIGEST_SIZES = {0x4: 20, 0xB: 32, 0xC: 48, 0xD: 64}
 TRUNCATED_EVENTS = 8
 
 
-def event_starts(log: bytes) -> Iterator[int]:
-    """Yield the offset of each event after the first (TCG_PCR_EVENT2, PFP 1.06 section 10.2.2)."""
-    (size,) = struct.unpack_from("<I", log, 28)
-    offset = 32 + size
-    while offset < len(log):
-        yield offset
-        (count,) = struct.unpack_from("<I", log, offset + 8)
-        offset += 12
-        for _ in range(count):
-            (algorithm,) = struct.unpack_from("<H", log, offset)
-            offset += 2 + DIGEST_SIZES[algorithm]
-        (size,) = struct.unpack_from("<I", log, offset)
-        offset += 4 + size
-
-
 def _truncate(folder: Path) -> None:
-    log = (folder / "eventlog.bin").read_bytes()
-    (folder / "eventlog.bin").write_bytes(log[: list(event_starts(log))[-TRUNCATED_EVENTS]])
+    head, events = read((folder / "eventlog.bin").read_bytes())
+    (folder / "eventlog.bin").write_bytes(write(head, events[:-TRUNCATED_EVENTS]))
 
 
 def _edit_text(folder: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import archive
+from expected import Expected
 from machines import ISSUER_CERT, MACHINES, ROOT_CERT
 from mixes import MIXES
 from power import Hardware, qemu_words
-from scenarios import SCENARIOS, Expected, Scenario
+from scenarios import SCENARIOS, Scenario
 from settings import HERE, LAB, PUBLISHED, RAW, attempt
 from verify import CHECKS, unexpected
 
@@ -88,7 +89,8 @@ def _mix_origin(name: str) -> dict[str, Any]:
     }
 
 
-def _expected(item: Expected) -> dict[str, Any]:
+def expected_entry(item: Expected) -> dict[str, Any]:
+    """Write the fields of expected.json that are filled."""
     verdict = item.verdict if isinstance(item.verdict, str) else list(item.verdict)
     entry: dict[str, Any] = {"verdict": verdict}
     for key in ("baseline", "primary", "any", "independent", "info"):
@@ -176,7 +178,7 @@ def publish_all(*, add: bool = False) -> list[str]:
         origin = _origin(name, SCENARIOS[name], tools) if name in SCENARIOS else _mix_origin(name)
         _write(fresh / name / "origin.json", origin | {"checks": checks})
         item = SCENARIOS.get(name) or MIXES[name]
-        expected[name] = _expected(item.expected)
+        expected[name] = expected_entry(item.expected)
         names.append(name)
     roots = ROOT_CERT.read_text()
     if add:

@@ -20,6 +20,17 @@ from disks import (
     systemd_boot_tree,
     variable_file,
 )
+from expected import (
+    KERNEL_UPDATE,
+    MENU,
+    NEW_CMDLINE,
+    PACKED_FOR_KERNEL,
+    SIGNED_BY_LAB,
+    TRUSTED,
+    UNCHECKED,
+    Expected,
+    blamed,
+)
 from settings import BASE_CMDLINE, BUILD, FIRMWARE, IMA_CMDLINE, LAB, OWNER_GUID, VARS, WORK
 
 Found = Mapping[str, Component]
@@ -32,59 +43,6 @@ GLOBAL_GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SHIM_GUID = "605dab50-e046-4300-abb6-3dd810dd8b23"
 MICROSOFT_GUID = "77fa9abd-0359-4d32-bd60-28f4e78f784b"
 CHANGED_CMDLINE = BASE_CMDLINE + " mitigations=off lockdown=none"
-# GRUB's menu holds the names of kernel and initial RAM disk and the command line, and is measured as a file.
-MENU = ("boot-configuration-changed",)
-KERNEL_UPDATE = {"kernel-changed": MENU}
-NEW_CMDLINE = {"kernel-command-line-changed": MENU}
-# Another key vouches for what is started besides.
-SIGNED_BY_LAB = {"unexpected-boot-application": ("boot-loader-authority-changed",)}
-# Without Secure Boot nothing vouches for boot loader and kernel, and shim applies the level built into it.
-UNCHECKED = {"secure-boot-disabled": ("boot-loader-authority-changed", "sbat-level-changed")}
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What `cvmlab investigate` must say of the boot; the fields of expected.json.
-
-    Attributes:
-        verdict: One, or any of several.
-        primary: The primary cause is one of these.
-        any: One of these is among the causes.
-        baseline: The folders to learn the baseline from.
-        consequences: Which codes hang under which cause, from what was changed: all of them, and no others.
-        independent: Codes of causes beside the primary one, each of its own.
-        info: Codes of causes that only inform and leave the verdict alone.
-    """
-
-    verdict: str | tuple[str, ...]
-    primary: tuple[str, ...] = ()
-    any: tuple[str, ...] = ()
-    baseline: tuple[str, ...] = ()
-    consequences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    independent: tuple[str, ...] = ()
-    info: tuple[str, ...] = ()
-
-
-TRUSTED = Expected("trusted")
-
-
-def blamed(
-    *codes: str,
-    baseline: tuple[str, ...] = (),
-    under: Mapping[str, tuple[str, ...]] | None = None,
-    independent: tuple[str, ...] = (),
-) -> Expected:
-    """Expect that the boot is not trusted, and one of these codes as the primary cause.
-
-    Args:
-        *codes: Any of them is right.
-        baseline: The folders to learn the baseline from.
-        under: Consequences of each cause.
-        independent: Causes beside the primary one.
-    """
-    return Expected(
-        "not-trusted", primary=codes, baseline=baseline, consequences=under or {}, independent=independent
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +161,6 @@ def _ima(root: str) -> dict[str, object]:
         "root": BUILD / root,
         "memory_mib": 1024,
     }
-
-
-# The stub packs what lies beside the image into the initial RAM disk, which the kernel's own stub measures.
-PACKED_FOR_KERNEL = blamed(
-    "boot-extension-changed", baseline=("sdboot_uki",), under={"boot-extension-changed": ("initrd-changed",)}
-)
 
 
 SCENARIOS: dict[str, Scenario] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.baseline.modules import is_tree, module_digest, module_path
+from cvmlab.baseline.modules import is_tree, module_path
 from cvmlab.eventlog.sipa import modules, settings, sipa_types
 from cvmlab.explain.meaning.model import Meaning
 
@@ -102,7 +102,8 @@ def _meanings() -> dict[str, str]:
 
 
 def _key(module: Module) -> tuple[str, str]:
-    return module_path(module.path) if module.path else "", module_digest(module)
+    """What makes a module the same one. Register 12 has digests alone, without path or algorithm."""
+    return module_path(module.path) if module.path else "", module.authenticode
 
 
 def _base(module: Module) -> str:
