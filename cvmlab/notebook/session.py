@@ -6,12 +6,10 @@ No widget is needed here: each action is a method that can be scripted, and the 
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cvmlab.baseline import learn_baseline, load_baseline, save_baseline, sign, split_by_cohort
 from cvmlab.baseline import merge as merge_baselines
@@ -22,9 +20,8 @@ from cvmlab.baseline.edit import set_policy as with_policy
 from cvmlab.baseline.learn import now, tool_name
 from cvmlab.baseline.outcome import Trial
 from cvmlab.baseline.variation import Suggestion, slot_rule, suggestions, variations
-from cvmlab.errors import BaselineError, CvmlabError, EvidenceError
-from cvmlab.evidence import load_context, load_evidence
-from cvmlab.trust.assess import Assessment, assess
+from cvmlab.errors import BaselineError, EvidenceError
+from cvmlab.notebook.session_boots import keep_upload, read_boot, read_boots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,27 +29,7 @@ if TYPE_CHECKING:
     from cvmlab.baseline.document import SlotClass
     from cvmlab.baseline.outcome import Outcome
     from cvmlab.baseline.variation import Variation
-
-MAX_BOOTS: Final = 5_000
-"""Most boots in one session."""
-
-MAX_UPLOAD: Final = 256 << 20
-"""Largest archive taken from the browser, in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """One boot of the session.
-
-    Attributes:
-        chain: Its trust chain.
-        held_back: True where it is only judged, not learned from.
-        why: Why it was held back where it was meant to be learned; empty otherwise.
-    """
-
-    chain: Assessment
-    held_back: bool
-    why: str = ""
+    from cvmlab.notebook.session_boots import Boot
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +113,14 @@ class Session:
             CvmlabError: Nothing of it could be loaded.
         """
         known = {boot.chain.evidence.source for boot in self.state.boots}
-        new: list[Boot] = []
-        problems: list[tuple[str, str]] = []
-        for path in _expanded(paths):
-            if str(path) in known:
-                continue
-            if len(known) >= MAX_BOOTS:
-                raise EvidenceError(f"more than {MAX_BOOTS} boots: learn them by `cvmlab baseline learn`")
-            known.add(str(path))
-            try:
-                new.append(self._boot(path, held_back=held_back))
-            except CvmlabError as error:
-                problems.append((str(path), str(error)))
+        read = partial(
+            read_boot,
+            trust_roots=self.trust_roots,
+            enrolled_keys=self.enrolled_keys,
+            at=self.at,
+            held_back=held_back,
+        )
+        new, problems = read_boots(paths, known, read)
         if not new:
             listed = "; ".join(why for _, why in problems[:3]) or "all of it was loaded before"
             raise EvidenceError(f"nothing was loaded: {listed}")
@@ -160,20 +133,6 @@ class Session:
         kept = (*self.state.problems, *problems)
         state = replace(self.state, baseline=baseline, boots=boots, problems=kept)
         self._step(state, _call("load", *map(str, paths), **({"held_back": True} if held_back else {})), said)
-
-    def _boot(self, path: Path, *, held_back: bool) -> Boot:
-        context = load_context(
-            path, trust_roots=self.trust_roots, enrolled_keys=self.enrolled_keys, at=self.at
-        )
-        chain = assess(load_evidence(path), context)
-        if held_back:
-            return Boot(chain, True)
-        broken = next((link for link in chain.links if link.status == "broken"), None)
-        if broken is not None:
-            return Boot(chain, True, f"the link {broken.name} is broken: {broken.why}")
-        if chain.log is None or not chain.log.events:
-            return Boot(chain, True, "there is no boot event log to learn from")
-        return Boot(chain, False)
 
     def _learned(self, new: list[Boot]) -> Baseline:
         old = [boot.chain for boot in self.state.boots if not boot.held_back]
@@ -192,16 +151,7 @@ class Session:
         Raises:
             EvidenceError: It is larger than 256 MiB, or no evidence.
         """
-        if len(content) > MAX_UPLOAD:
-            raise EvidenceError(f"{name}: more than {MAX_UPLOAD >> 20} MiB")
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name.replace("\\", "/")).name).lstrip(".")[-80:]
-        self.uploads.mkdir(parents=True, exist_ok=True)
-        # the digest is a folder: the machine is named by the archive
-        folder = self.uploads / hashlib.sha256(content).hexdigest()[:16]
-        folder.mkdir(exist_ok=True)
-        target = folder / (plain or "evidence")
-        target.write_bytes(content)
-        self.load(target, held_back=held_back)
+        self.load(keep_upload(self.uploads, name, content), held_back=held_back)
 
     def open(self, path: str | Path, *, require_signed: Iterable[str | Path] = ()) -> None:
         """Go on with a saved baseline in place of this one; the boots stay.
@@ -412,24 +362,6 @@ class Session:
         self.message = f"{said}.{effect}" if effect or not before else f"{said}. No boot's outcome changed."
 
 
-def stated_time(at: datetime | str | None) -> str:
-    """Return a time as ISO 8601; now where none is given."""
-    if at is None:
-        return now()
-    return at.isoformat(timespec="seconds") if isinstance(at, datetime) else at
-
-
 def _call(method: str, *arguments: object, **options: object) -> str:
     listed = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
     return f"{method}({', '.join(listed)})"
-
-
-def _expanded(paths: Iterable[str | Path]) -> list[Path]:
-    """Evidence paths; a folder that holds only folders stands for those."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        folders = [one for one in inside if one.is_dir()]
-        nested = folders and not any(one.is_file() and one.stat().st_size for one in inside)
-        found += folders if nested else [path]
-    return found

@@ -6,17 +6,18 @@ notebook reads without them. All evidence text goes through `cvmlab.view`; selec
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cvmlab.baseline.learn import now
 from cvmlab.errors import MissingExtraError
-from cvmlab.notebook.session import Session, stated_time
+from cvmlab.notebook.session import Session
 from cvmlab.notebook.studio_view import part_document, studio_document
 from cvmlab.view import mimebundle, render_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from cvmlab.view import Document
 
@@ -61,7 +62,7 @@ class BaselineStudio(Session):
         name: str = "baseline",
         uploads: str | Path = "uploads",
     ) -> None:
-        super().__init__(_texts(trust_roots), _texts(enrolled_keys), stated_time(at), name, Path(uploads))
+        super().__init__(_texts(trust_roots), _texts(enrolled_keys), _stated(at), name, Path(uploads))
         self._twins: list[Any] = []
         if baseline is not None:
             self.open(baseline)
@@ -115,6 +116,13 @@ class BaselineStudio(Session):
         if twin is not None:
             # of a cell that runs again only the newest twin is still there
             self._twins = [*self._twins[-3:], twin]
+
+
+def _stated(at: datetime | str | None) -> str:
+    """Return a time as ISO 8601; now where none is given."""
+    if at is None:
+        return now()
+    return at.isoformat(timespec="seconds") if isinstance(at, datetime) else at
 
 
 class _Twin:
