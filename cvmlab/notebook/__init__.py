@@ -1,8 +1,22 @@
-"""Figures and the baseline studio for notebooks. Functions return and display nothing."""
+"""Figures, filters of a fleet and the baseline studio, for notebooks. Functions display nothing."""
 
 from __future__ import annotations
 
+from cvmlab.notebook.count_figure import count_picture
 from cvmlab.notebook.figures import figure_block, timeline, timeline_alt
+from cvmlab.notebook.fleet_filters import FleetFilters
+from cvmlab.notebook.fleet_view import FleetView
+from cvmlab.notebook.frames import frame_table, show_frame
 from cvmlab.notebook.studio import BaselineStudio
 
-__all__ = ["BaselineStudio", "figure_block", "timeline", "timeline_alt"]
+__all__ = [
+    "BaselineStudio",
+    "FleetFilters",
+    "FleetView",
+    "count_picture",
+    "figure_block",
+    "frame_table",
+    "show_frame",
+    "timeline",
+    "timeline_alt",
+]

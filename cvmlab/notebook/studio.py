@@ -14,7 +14,7 @@ from cvmlab.baseline.learn import now
 from cvmlab.errors import MissingExtraError
 from cvmlab.notebook.session import Session
 from cvmlab.notebook.studio_view import part_document, studio_document
-from cvmlab.view import mimebundle, render_html
+from cvmlab.notebook.twin import Twinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cvmlab.view import Document
 
 
-class BaselineStudio(Session):
+class BaselineStudio(Twinned, Session):
     """Build a baseline by seeing what it accepts.
 
     Shown in a notebook it is a panel with a static twin below. Every button calls the method of the same
@@ -63,7 +63,6 @@ class BaselineStudio(Session):
         uploads: str | Path = "uploads",
     ) -> None:
         super().__init__(_texts(trust_roots), _texts(enrolled_keys), _stated(at), name, Path(uploads))
-        self._twins: list[Any] = []
         if baseline is not None:
             self.open(baseline)
         if learned := _texts(evidence):
@@ -95,44 +94,12 @@ class BaselineStudio(Session):
             raise MissingExtraError("The panel of the studio", "notebook") from error
         return Panel(self, self.refresh).box
 
-    def refresh(self) -> None:
-        """Bring the static twins that were shown up to date."""
-        shown = _Twin(self.twin_html()) if self._twins else None
-        for twin in self._twins:
-            twin.update(shown)
-
-    def twin_html(self) -> str:
-        """Return the static twin as an HTML fragment."""
-        return render_html(self.document())
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return mimebundle(self.document())
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.panel())  # type: ignore[no-untyped-call]
-        twin = display(_Twin(self.twin_html()), display_id=True)  # type: ignore[no-untyped-call]
-        if twin is not None:
-            # of a cell that runs again only the newest twin is still there
-            self._twins = [*self._twins[-3:], twin]
-
 
 def _stated(at: datetime | str | None) -> str:
     """Return a time as ISO 8601; now where none is given."""
     if at is None:
         return now()
     return at.isoformat(timespec="seconds") if isinstance(at, datetime) else at
-
-
-class _Twin:
-    """The static twin as HTML alone: laying it out as text as well would double what a click costs."""
-
-    def __init__(self, html: str) -> None:
-        self._html = html
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": "Baseline studio", "text/html": self._html}
 
 
 def _texts(value: Iterable[str | Path] | str | Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 from cvmlab.baseline.coverage import coverage
 from cvmlab.baseline.document import CLASSES
 from cvmlab.errors import CvmlabError
+from cvmlab.notebook.controls import SNUG, labelled, section
 from cvmlab.notebook.studio_policy import PolicyForm
 from cvmlab.notebook.studio_view import (
     coverage_blocks,
@@ -19,7 +20,7 @@ from cvmlab.notebook.studio_view import (
     suggestion_line,
     summary,
 )
-from cvmlab.view import Details, Document, Heading, Note, Paragraph, bounded, render_html, visible
+from cvmlab.view import Details, Document, Note, Paragraph, bounded, render_html, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,21 +38,6 @@ _SCOPES: Final = (
     ("rule: the text in its name or event", "text"),
     ("rule: all that vary among the boots", "varies"),
 )
-
-
-def wide(width: str = "98%") -> widgets.Layout:
-    """Return a layout of a width."""
-    return widgets.Layout(width=width)
-
-
-_SNUG: Final = widgets.Layout(width="auto", align_self="flex-start")
-
-
-def labelled(kind: type, label: str, hint: str, **options: Any) -> Any:
-    """Return a widget with a label that is its accessible name, and a hint."""
-    return kind(
-        description=label, tooltip=hint, style={"description_width": "8.5em"}, layout=wide(), **options
-    )
 
 
 class Panel:
@@ -78,22 +64,22 @@ class Panel:
             [
                 self._effect,
                 widgets.HBox([self.button("Undo", session.undo), self.button("Redo", session.redo)]),
-                _section("Load evidence", self.path, self.held_back, self.load, self.file),
-                _section(
+                section("Load evidence", self.path, self.held_back, self.load, self.file),
+                section(
                     "Classify slots", self.register, self.slot, self._detail, self.scope, self.text,
                     self.slot_class, self.set_class,
                 ),
-                _section("Suggestions", self.suggestion, self._said, self.confirm, self.split),
-                _section("Policy", self.policy.box),
-                _section("Coverage", self._coverage),
-                _section("Save", self.target, self.why, self.who, self.key, self.save, self.open),
+                section("Suggestions", self.suggestion, self._said, self.confirm, self.split),
+                section("Policy", self.policy.box),
+                section("Coverage", self._coverage),
+                section("Save", self.target, self.why, self.who, self.key, self.save, self.open),
             ]
         )  # fmt: skip
         self.fill()
 
     def button(self, label: str, action: Callable[[], None], hint: str = "") -> widgets.Button:
         """Return a button that does one action of the session."""
-        made = widgets.Button(description=label, tooltip=hint or label, layout=_SNUG)
+        made = widgets.Button(description=label, tooltip=hint or label, layout=SNUG)
         made.on_click(lambda _: self.act(action))
         return made
 
@@ -118,7 +104,7 @@ class Panel:
             multiple=True,
             description="Upload archives",
             tooltip="Upload evidence as zip or tar",
-            layout=_SNUG,
+            layout=SNUG,
         )
         self.file.observe(self._uploaded, names="value")
 
@@ -255,8 +241,3 @@ def _line(one: Variation) -> str:
     text = one.slot.alternatives[0].summary
     line = f"{one.index} · {one.slot.slot_class} · {one.slot.kind} · {share_text(one)} boots · {text}"
     return visible(bounded(line, _LINE))
-
-
-def _section(title: str, *children: widgets.Widget) -> widgets.VBox:
-    heading = widgets.HTML(render_html(Document("", (Heading(title, 3),))))
-    return widgets.VBox([heading, *children])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ipywidgets as widgets
 
 from cvmlab.errors import BaselineError
+from cvmlab.notebook.controls import labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,16 +28,16 @@ class PolicyForm:
 
     def __init__(self, session: Session, apply: Callable[[], None]) -> None:
         self.session = session
-        self.secure_boot = _field(widgets.Dropdown, "Secure Boot", "Its state", options=_SECURE)
-        self.required_bank = _field(widgets.Dropdown, "Bank", "Bank to be quoted", options=_BANKS)
+        self.secure_boot = labelled(widgets.Dropdown, "Secure Boot", "Its state", options=_SECURE)
+        self.required_bank = labelled(widgets.Dropdown, "Bank", "Bank to be quoted", options=_BANKS)
         self.debugging = _check("Allow debugging of firmware and kernel")
         self.pinned_machines = _check("Only the machines that were learned")
         self.hardware_report = _check("A processor's report must vouch for the machine")
         self.revocation_list = _check("All revocations (dbx) of the learned boots must be present")
-        self.sbat_level = _field(widgets.Text, "SBAT level", "Lowest generations, such as: shim 4, grub 3")
-        self.lowest_tcb = _field(widgets.Text, "Lowest TCB", "Such as: boot_loader 4, snp 22")
-        self.authorities = _field(widgets.Text, "Authorities", "SHA-256 of certificates, commas between")
-        self.required_registers = _field(
+        self.sbat_level = labelled(widgets.Text, "SBAT level", "Lowest generations, such as: shim 4, grub 3")
+        self.lowest_tcb = labelled(widgets.Text, "Lowest TCB", "Such as: boot_loader 4, snp 22")
+        self.authorities = labelled(widgets.Text, "Authorities", "SHA-256 of certificates, commas between")
+        self.required_registers = labelled(
             widgets.Text, "Registers", "Registers to be quoted, such as: 0, 4, 7; empty: all pinned"
         )
         self.apply_button = widgets.Button(description="Apply policy", tooltip="Set the rules above")
@@ -96,15 +97,6 @@ class PolicyForm:
         if not changed:
             raise BaselineError("the policy is as it was: change a field first")
         self.session.set_policy(**changed)
-
-
-def _field(kind: type, label: str, hint: str, **options: Any) -> Any:
-    layout = widgets.Layout(width="98%")
-    if kind is widgets.Text:
-        options["placeholder"] = hint
-    return kind(
-        description=label, tooltip=hint, style={"description_width": "8.5em"}, layout=layout, **options
-    )
 
 
 def _check(label: str) -> widgets.Checkbox:

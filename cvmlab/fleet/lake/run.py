@@ -88,7 +88,8 @@ def runner(scheduler: str | None = None, workers: int = 0) -> Iterator[Runner]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            # a port that is free, on this machine alone: the default one may be taken, and warns then
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         make_client(cluster) as client,
     ):
