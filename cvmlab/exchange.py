@@ -42,14 +42,20 @@ def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:
         raise EvidenceError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def write_csv(frame: pd.DataFrame, target: TextIO) -> None:
+def write_csv(frame: pd.DataFrame, target: TextIO, *, header: bool = True) -> None:
     r"""Write a frame as CSV that a spreadsheet shows as text: nothing in it starts a formula.
 
     Text that starts like a formula, also behind blanks, gets an apostrophe before it. Fields are quoted
     where they hold any separator that a spreadsheet may know, not only the comma. NUL is written as
     ``\x00``; what is absent is an empty field.
+
+    Args:
+        frame: The frame.
+        target: Where to.
+        header: Whether the names of the columns come first; not for a further part of one table.
     """
-    target.write(_line(frame.columns))
+    if header:
+        target.write(_line(frame.columns))
     plain = frame.astype(object).where(frame.notna(), None)
     for row in plain.itertuples(index=False):
         target.write(_line(row))

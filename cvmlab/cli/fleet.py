@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cvmlab.fleet.inventory import Inventory
     from cvmlab.fleet.proven import Proven
+    from cvmlab.fleet.recommend_lake import FleetRecommendations
 
 fleet = typer.Typer(
     help="Many machines: their evidence in a lake, verdicts, recommendations and their reasons.",
@@ -30,12 +31,16 @@ app.add_typer(fleet, name="fleet")
 )
 def recommend(
     inventory: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="INVENTORY...",
             help="Exports of machines (JSON, JSON lines, CSV), folders, or - for stdin.",
         ),
-    ],
+    ] = None,
+    lake: Annotated[
+        str | None,
+        typer.Option("--lake", metavar="L", help="Take inventory, assessments and evidence from a lake."),
+    ] = None,
     assessments: Annotated[
         list[Path] | None,
         typer.Option("--assessments", metavar="F", help="What the provider says: exports of assessments."),
@@ -70,6 +75,12 @@ def recommend(
 
     if as_csv and as_json:
         raise CvmlabError("--csv and --json exclude each other")
+    if lake is not None:
+        if inventory or assessments or evidence or baseline or trust_root or enrolled_key or at:
+            raise CvmlabError("with --lake everything comes from the lake: give --rules and outputs alone")
+        _recommend_lake(lake, rules, html, as_csv=as_csv, as_json=as_json)
+    if not inventory:
+        raise CvmlabError("give exports of machines, or --lake")
     read = read_inventory(*inventory, *(assessments or ()))
     if not read.machines:
         first = next(
@@ -92,6 +103,47 @@ def recommend(
     else:
         show(recommendations_document(found))
     raise typer.Exit(1 if found.unhealthy or found.contradictions else 0)
+
+
+def _recommend_lake(
+    location: str, rules: list[Path] | None, html: Path | None, *, as_csv: bool, as_json: bool
+) -> NoReturn:
+    from datetime import UTC, datetime
+
+    from cvmlab.fleet.lake import Lake
+    from cvmlab.fleet.recommend_lake import recommend_lake
+    from cvmlab.fleet.recommend_view import lake_recommendations_object, recommendations_document
+
+    found = recommend_lake(Lake(location), now=datetime.now(UTC), rules=rules or ())
+    if not len(found.machines):
+        raise CvmlabError(f"{location}: no inventory is in this lake; fleet ingest --inventory adds it")
+    document = None if (as_csv or as_json) and html is None else recommendations_document(found)
+    if html is not None and document is not None:
+        from cvmlab.view import render_page
+
+        html.write_text(render_page(document), encoding="utf-8")
+        sys.stderr.write(f"report written to {html}\n")
+    if as_json:
+        print_json(lake_recommendations_object(found))
+    elif as_csv:
+        _write_results(found)
+    elif document is not None:
+        show(document)
+    raise typer.Exit(1 if found.concerned() or found.contradictions(1)[1] else 0)
+
+
+def _write_results(found: FleetRecommendations) -> None:
+    """All results as CSV, a part after the other."""
+    from itertools import islice
+
+    from cvmlab.exchange import write_csv
+    from cvmlab.fleet.recommend_view import recommendations_frame
+
+    results = found.results()
+    first = True
+    while part := list(islice(results, 20_000)):
+        write_csv(recommendations_frame(part), sys.stdout, header=first)
+        first = False
 
 
 def _proven(

@@ -75,6 +75,7 @@ def ingest(
     from cvmlab.fleet.lake.records import Kept, take_inventory
     from cvmlab.fleet.lake.run import runner
     from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
+    from cvmlab.fleet.recommend_lake import recommend_lake, record_recommendations
 
     if not paths and not inventory:
         raise EvidenceError("give evidence, --inventory, or both")
@@ -97,6 +98,8 @@ def ingest(
             )
         with _bar("judging") as shown:
             verdicts = judge(place, known, context, run=run, progress=shown)
+    now = datetime.now(UTC)
+    record_recommendations(place, recommend_lake(place, now=now), now)
     if as_json:
         told = _numbers(kept) if inventory else None
         numbers = {**_numbers(counts), "verdicts": verdicts, "inventory": told}

@@ -13,6 +13,7 @@ from cvmlab.fleet.lake.evaluation import evaluate
 from cvmlab.fleet.lake.ingest import ingest
 from cvmlab.fleet.lake.records import take_inventory
 from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
+from cvmlab.fleet.recommend_lake import recommend_lake, record_recommendations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,6 +118,7 @@ class Taken:
         machines: Machines of which inventory tells something new.
         assessments: Assessments read.
         left_out: Problems that left a record of inventory out.
+        recommended: Machines of which rules say something else now.
     """
 
     added: int = 0
@@ -125,6 +127,7 @@ class Taken:
     machines: int = 0
     assessments: int = 0
     left_out: int = 0
+    recommended: int = 0
 
 
 class Intake:
@@ -186,6 +189,8 @@ class Intake:
             done = ingest(self._lake, find_submissions(evidence), store=self._store, received=now)
             counts.added, counts.quarantined = done.added, done.quarantined
         counts.judged = evaluate(self._lake, self._baseline, self._context)
+        found = recommend_lake(self._lake, now=now)
+        counts.recommended = record_recommendations(self._lake, found, now)
         return counts
 
     def _exports(self, paths: tuple[Path, ...], counts: Taken, now: datetime) -> int:

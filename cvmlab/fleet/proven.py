@@ -11,7 +11,7 @@ from cvmlab.baseline.facts import boot_facts
 if TYPE_CHECKING:
     from cvmlab.report.investigation import Investigation
 
-Status = Literal["attested", "failed", "inconclusive", "stale", "silent", "cannot", "none"]
+Status = Literal["attested", "failed", "inconclusive", "stale", "silent", "cannot", "awaited", "none"]
 Enforced = Literal["enforced", "not-enforced"]
 
 _STATUS: Final[dict[str, Status]] = {
@@ -35,7 +35,8 @@ class Proven:
 
     Attributes:
         status: ``attested``, ``failed``, ``inconclusive``, ``stale`` (too old), ``silent`` (should report
-            and does not), ``cannot`` (as configured) or ``none`` (no evidence was ever seen).
+            and does not), ``cannot`` (as configured), ``awaited`` (known too shortly to have reported) or
+            ``none`` (no evidence was ever seen).
         believed: Key, quote, nonce and register values hold: they are this machine's.
         verdict: The verdict's word; None without evidence.
         primary: Code of the primary cause; None where there is none.

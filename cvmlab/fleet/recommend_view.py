@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.tables import make_frame
@@ -11,14 +12,21 @@ from cvmlab.tables_fleet import CONTRADICTIONS, RECOMMENDATIONS
 from cvmlab.view import Cell, Details, Document, Heading, KeyValues, List, Note, Paragraph, Stats, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pandas as pd
 
+    from cvmlab.findings import Problem
+    from cvmlab.fleet.recommend_lake import FleetRecommendations
     from cvmlab.fleet.recommendations import Contradiction, Recommendation, Recommendations
+    from cvmlab.fleet.rules import Rule
     from cvmlab.view import Block, CellKind
 
 SCHEMA: Final = "cvmlab.recommendations/1"
 SHOWN: Final = 60
 """Rows of a table in a document; the frame and the JSON have all."""
+MAX_RESULTS: Final = 10_000
+"""Results in the JSON of a lake."""
 _STATE: Final[dict[str, CellKind]] = {"Healthy": "good", "Unhealthy": "bad", "NotApplicable": "muted"}
 
 
@@ -52,9 +60,9 @@ def _contradiction(one: Contradiction) -> dict[str, object]:
     }
 
 
-def recommendations_frame(found: Recommendations) -> pd.DataFrame:
+def recommendations_frame(found: Iterable[Recommendation]) -> pd.DataFrame:
     """Return one row a machine and rule, with the columns of the table ``recommendations``."""
-    rows = [_row(one) for one in found.results]
+    rows = [_row(one) for one in found]
     for row in rows:
         row["facts"] = json.dumps(row["facts"], default=list)
     return make_frame(
@@ -75,18 +83,7 @@ def recommendations_object(found: Recommendations) -> dict[str, object]:
         "schema": SCHEMA,
         "machines": len({one.machine.machine for one in found.results}),
         "evidence": found.evidence,
-        "rules": [
-            {
-                "key": rule.key,
-                "name": rule.name,
-                "severity": rule.severity,
-                "origin": rule.origin,
-                "policy": dict(rule.policy) or None,
-                "remediation": list(rule.remediation),
-                "counts": {word: counts[rule.key][word] for word in (*_STATE, "not-judged")},
-            }
-            for rule in found.rules.values()
-        ],
+        "rules": _rule_objects(found.rules, counts),
         "results": [_row(one) for one in found.results],
         "contradictions": [_contradiction(one) for one in found.contradictions],
         "unmatched_assessments": [
@@ -99,32 +96,160 @@ def recommendations_object(found: Recommendations) -> dict[str, object]:
     }
 
 
-def recommendations_document(found: Recommendations) -> Document:
-    """Return what to do first, then how every rule stands, then what was not judged or read."""
-    machines = {one.machine.machine for one in found.results}
+def _rule_objects(rules: Mapping[str, Rule], counts: Mapping[str, Counter[str]]) -> list[dict[str, object]]:
+    return [
+        {
+            "key": rule.key,
+            "name": rule.name,
+            "severity": rule.severity,
+            "origin": rule.origin,
+            "policy": dict(rule.policy) or None,
+            "remediation": list(rule.remediation),
+            "counts": {word: counts[rule.key][word] for word in (*_STATE, "not-judged")},
+        }
+        for rule in rules.values()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the document shows of recommendations, wherever they were computed.
+
+    Attributes:
+        machines: Machines judged.
+        concerned: Machines with something to do.
+        evidence: Whether evidence was given at all.
+        rules: The rules, by key.
+        counts: States by key of the rule, ``not-judged`` among them.
+        compared: Comparisons with the provider by key of the rule.
+        unhealthy: What is to be done, gravest first: those shown.
+        to_do: How many there are.
+        commands: How many commands there are, by key of the rule.
+        contradictions: Evidence against configuration: those shown.
+        against: How many there are.
+        reasons: Machines by name of the rule, reason and whether it was judged, of what is NotApplicable.
+        unmatched: Assessments of machines that the inventory does not have.
+        problems: What could not be read.
+    """
+
+    machines: int
+    concerned: int
+    evidence: bool
+    rules: Mapping[str, Rule]
+    counts: Mapping[str, Counter[str]]
+    compared: Mapping[str, Counter[str]]
+    unhealthy: tuple[Recommendation, ...]
+    to_do: int
+    commands: Mapping[str, int]
+    contradictions: tuple[Contradiction, ...]
+    against: int
+    reasons: Counter[tuple[str, str, bool]]
+    unmatched: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+def summary_of(found: Recommendations) -> Summary:
+    """Return what the document shows of recommendations that were computed from records at hand."""
     unhealthy = found.unhealthy
-    concerned = {one.machine.machine for one in unhealthy}
+    compared: dict[str, Counter[str]] = {key: Counter() for key in found.rules}
+    for one in found.results:
+        compared[one.rule.key][one.comparison] += 1
+    return Summary(
+        machines=len({one.machine.machine for one in found.results}),
+        concerned=len({one.machine.machine for one in unhealthy}),
+        evidence=found.evidence,
+        rules=found.rules,
+        counts=found.counts(),
+        compared=compared,
+        unhealthy=unhealthy[:SHOWN],
+        to_do=len(unhealthy),
+        commands=Counter(one.rule.key for one in unhealthy if one.command),
+        contradictions=found.contradictions[:SHOWN],
+        against=len(found.contradictions),
+        reasons=Counter(
+            (one.rule.name, one.reason, one.judged) for one in found.results if one.state == "NotApplicable"
+        ),
+        unmatched=len(found.unmatched),
+        problems=found.problems,
+    )
+
+
+def lake_summary(found: FleetRecommendations) -> Summary:
+    """Return the same of recommendations for a lake; what is not shown is counted where it lies."""
+    unhealthy = tuple(found.results("d.state = 'Unhealthy'", SHOWN))
+    compared: dict[str, Counter[str]] = {key: Counter() for key in found.rules}
+    reasons: Counter[tuple[str, str, bool]] = Counter()
+    for row in found.words():
+        compared[row["key"]][row["comparison"]] += row["machines"]
+    for row in found.ask(_REASONS).to_pylist():
+        reasons[row["recommendation"], row["reason"], row["judged"]] += row["machines"]
+    counts = found.counts()
+    shown, against = found.contradictions(SHOWN)
+    with_command = {one.rule.key for one in unhealthy if one.command}
+    return Summary(
+        machines=len(found.machines),
+        concerned=found.concerned(),
+        evidence=found.evidence,
+        rules=found.rules,
+        counts=counts,
+        compared=compared,
+        unhealthy=unhealthy,
+        to_do=sum(held["Unhealthy"] for held in counts.values()),
+        commands={key: counts[key]["Unhealthy"] for key in with_command},
+        contradictions=tuple(shown),
+        against=against,
+        reasons=reasons,
+    )
+
+
+_REASONS: Final = """SELECT recommendation, reason, judged, count(*) AS machines
+    FROM machines JOIN decided USING (decision) WHERE state = 'NotApplicable' GROUP BY ALL"""
+
+
+def lake_recommendations_object(found: FleetRecommendations) -> dict[str, object]:
+    """Return the object of ``cvmlab fleet recommend --lake --json``: every count, and results that matter.
+
+    ``results`` has what is Unhealthy, gravest first, at most `MAX_RESULTS`; ``results_total`` says how many
+    there are. ``provider`` says how own and provider's states meet, with up to five machines of each.
+    """
+    counts, (against, total) = found.counts(), found.contradictions(MAX_RESULTS)
+    return {
+        "schema": SCHEMA,
+        "machines": len(found.machines),
+        "evidence": found.evidence,
+        "rules": _rule_objects(found.rules, counts),
+        "results": [_row(one) for one in found.results("d.state = 'Unhealthy'", MAX_RESULTS)],
+        "results_total": sum(held["Unhealthy"] for held in counts.values()),
+        "contradictions": [_contradiction(one) for one in against],
+        "contradictions_total": total,
+        "provider": found.words(),
+        "unmatched_assessments": [],
+        "problems": [],
+    }
+
+
+def recommendations_document(found: Recommendations | FleetRecommendations) -> Document:
+    """Return what to do first, then how every rule stands, then what was not judged or read."""
+    from cvmlab.fleet.recommendations import Recommendations
+
+    shown = summary_of(found) if isinstance(found, Recommendations) else lake_summary(found)
     blocks: list[Block] = [
         Stats(
             (
-                (f"{len(machines):,}", "machines", ""),
-                (f"{len(concerned):,}", "with something to do", "bad" if concerned else "good"),
-                (
-                    f"{len(found.contradictions):,}",
-                    "evidence against configuration",
-                    _bad(found.contradictions),
-                ),
+                (f"{shown.machines:,}", "machines", ""),
+                (f"{shown.concerned:,}", "with something to do", "bad" if shown.concerned else "good"),
+                (f"{shown.against:,}", "evidence against configuration", _bad(shown.against)),
             )
         )
     ]
-    if not found.evidence:
+    if not shown.evidence:
         blocks.append(Note("info", "No evidence was given: rules about how machines booted are not judged."))
-    if found.contradictions:
-        blocks += [Heading("Evidence against configuration"), _contradictions(found.contradictions)]
-    blocks += [Heading("Rules"), _rules(found)]
-    if unhealthy:
-        blocks += [Heading("To do"), _unhealthy(unhealthy), *_remedies(unhealthy)]
-    blocks += _rest(found)
+    if shown.contradictions:
+        blocks += [Heading("Evidence against configuration"), contradictions_table(shown)]
+    blocks += [Heading("Rules"), rules_table(shown)]
+    if shown.unhealthy:
+        blocks += [Heading("To do"), unhealthy_table(shown), *_remedies(shown)]
+    blocks += _rest(shown)
     return Document("Recommendations", tuple(blocks))
 
 
@@ -132,11 +257,9 @@ def _bad(found: object) -> CellKind:
     return "bad" if found else "good"
 
 
-def _rules(found: Recommendations) -> Table:
-    counts = found.counts()
-    compared: dict[str, Counter[str]] = {key: Counter() for key in found.rules}
-    for one in found.results:
-        compared[one.rule.key][one.comparison] += 1
+def rules_table(found: Summary) -> Table:
+    """Return how every rule stands, and how often the provider says the same."""
+    counts, compared = found.counts, found.compared
     rows = tuple(
         (
             rule.name,
@@ -158,7 +281,8 @@ def _rules(found: Recommendations) -> Table:
     return Table(columns, rows, caption="Machines by rule and state", numeric=frozenset(columns[2:]))
 
 
-def _unhealthy(found: tuple[Recommendation, ...]) -> Table:
+def unhealthy_table(found: Summary) -> Table:
+    """Return what is to be done, gravest first."""
     rows = tuple(
         (
             Cell(one.machine.name or one.machine.machine, title=one.machine.machine, kind="claimed"),
@@ -168,27 +292,35 @@ def _unhealthy(found: tuple[Recommendation, ...]) -> Table:
             one.explanation,
             one.comparison,
         )
-        for one in found[:SHOWN]
+        for one in found.unhealthy
     )
     columns = ("machine", "recommendation", "severity", "reason", "why", "provider")
-    return Table(columns, rows, total=len(found), caption="What is to be done")
+    return Table(columns, rows, total=found.to_do, caption="What is to be done")
 
 
-def _remedies(found: tuple[Recommendation, ...]) -> list[Block]:
+def _remedies(found: Summary) -> list[Block]:
     blocks: list[Block] = []
-    for rule in {one.rule.key: one.rule for one in found}.values():
-        commands = [one.command for one in found if one.rule.key == rule.key and one.command]
+    for rule in {one.rule.key: one.rule for one in found.unhealthy}.values():
+        commands = [one.command for one in found.unhealthy if one.rule.key == rule.key and one.command]
         parts: list[Block] = [List(rule.remediation, ordered=True)]
         if commands:
             shown = tuple((Cell(command, kind="code"),) for command in commands[:SHOWN])
-            parts.append(Table(("command",), shown, total=len(commands), caption="Commands"))
+            parts.append(
+                Table(
+                    ("command",),
+                    shown,
+                    total=max(len(commands), found.commands.get(rule.key, 0)),
+                    caption="Commands",
+                )
+            )
         if rule.policy:
             parts.append(KeyValues(tuple((name, value) for name, value in rule.policy.items())))
         blocks.append(Details(f"Remedy: {rule.name}", tuple(parts)))
     return blocks
 
 
-def _contradictions(found: tuple[Contradiction, ...]) -> Table:
+def contradictions_table(found: Summary) -> Table:
+    """Return evidence against configuration."""
     rows = tuple(
         (
             Cell(one.machine.name or one.machine.machine, title=one.machine.machine, kind="claimed"),
@@ -198,17 +330,15 @@ def _contradictions(found: tuple[Contradiction, ...]) -> Table:
             one.severity,
             one.explanation,
         )
-        for one in found[:SHOWN]
+        for one in found.contradictions
     )
     columns = ("machine", "setting", "configured", "proven", "severity", "what that means")
-    return Table(columns, rows, total=len(found), caption="Evidence against configuration")
+    return Table(columns, rows, total=found.against, caption="Evidence against configuration")
 
 
-def _rest(found: Recommendations) -> list[Block]:
+def _rest(found: Summary) -> list[Block]:
     blocks: list[Block] = []
-    reasons = Counter(
-        (one.rule.name, one.reason, one.judged) for one in found.results if one.state == "NotApplicable"
-    )
+    reasons = found.reasons
     if reasons:
         rows = tuple(
             (name, Cell(reason, kind="code"), "not applicable" if judged else "not judged", count)
@@ -218,7 +348,7 @@ def _rest(found: Recommendations) -> list[Block]:
         table = Table(columns, rows[:SHOWN], total=len(rows), numeric=frozenset({"machines"}))
         blocks.append(Details("Why rules are not applicable or not judged", (table,)))
     if found.unmatched:
-        text = f"{len(found.unmatched)} assessments are of machines that the inventory does not have."
+        text = f"{found.unmatched} assessments are of machines that the inventory does not have."
         blocks.append(Note("warning", text))
     if found.problems:
         fatal = sum(problem.fatal for problem in found.problems)
@@ -228,6 +358,6 @@ def _rest(found: Recommendations) -> list[Block]:
         words = f"{len(found.problems)} problems in what was read; {fatal} of them left something out."
         blocks.append(Note("warning" if fatal else "info", words))
         blocks.append(Details("Problems", (table,)))
-    if not found.results:
+    if not found.machines:
         blocks.append(Paragraph("No machine was read."))
     return blocks

@@ -123,7 +123,7 @@ class Recommendations:
         """Return the table ``recommendations``, one row a machine and rule."""
         from cvmlab.fleet.recommend_view import recommendations_frame
 
-        return recommendations_frame(self)
+        return recommendations_frame(self.results)
 
     def contradictions_frame(self) -> pd.DataFrame:
         """Return the table ``contradictions``."""
@@ -150,7 +150,7 @@ def recommend(
         EvidenceError: A file of rules cannot be used.
     """
     known = dict(rules) if isinstance(rules, Mapping) else load_rules(rules)
-    decider = _Decider(tuple(known.values()))
+    decider = Decider(tuple(known.values()))
     said = _said(inventory.assessments)
     results: list[Recommendation] = []
     contradictions: list[Contradiction] = []
@@ -159,7 +159,7 @@ def recommend(
         proven = evidence.get(machine.machine, Proven()) if evidence is not None else None
         decisions = decider.decisions(facts_of(machine, proven))
         for rule, decision in zip(decider.rules, decisions, strict=True):
-            results.append(_result(machine, rule, decision, said.get((machine.machine, rule.key))))
+            results.append(recommendation_of(machine, rule, decision, said.get((machine.machine, rule.key))))
         if proven is not None:
             contradictions += contradictions_of(machine, proven)
     unmatched = tuple(one for (name, key), one in said.items() if key in known and name not in machines)
@@ -191,8 +191,8 @@ def facts_of(machine: Machine, proven: Proven | None) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decision:
-    """What a rule says of every machine with the same facts."""
+class Decision:
+    """What a rule says of every machine with the same facts; see `Recommendation`."""
 
     state: State
     reason: str
@@ -201,17 +201,25 @@ class _Decision:
     facts: Mapping[str, object]
 
 
-class _Decider:
-    """All rules; machines with the same facts are decided once and share what is said of them."""
+class Decider:
+    """All rules; machines with the same facts are decided once and share what is said of them.
+
+    Args:
+        rules: The rules.
+
+    Attributes:
+        rules: The rules.
+        fields: Facts that any of them looks at.
+    """
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
-        self._fields = tuple(dict.fromkeys(name for rule in rules for name in rule.fields))
-        self._memory: dict[str, tuple[_Decision, ...]] = {}
+        self.fields = tuple(dict.fromkeys(name for rule in rules for name in rule.fields))
+        self._memory: dict[str, tuple[Decision, ...]] = {}
 
-    def decisions(self, facts: Mapping[str, object]) -> tuple[_Decision, ...]:
+    def decisions(self, facts: Mapping[str, object]) -> tuple[Decision, ...]:
         """Return what each rule says."""
-        key = repr([facts[name] for name in self._fields])
+        key = repr([facts[name] for name in self.fields])
         found = self._memory.get(key)
         if found is None:
             found = tuple(_decide(rule, facts) for rule in self.rules)
@@ -220,10 +228,11 @@ class _Decider:
         return found
 
 
-def _result(
-    machine: Machine, rule: Rule, decision: _Decision, said: ProviderAssessment | None
+def recommendation_of(
+    machine: Machine, rule: Rule, decision: Decision, said: ProviderAssessment | None
 ) -> Recommendation:
-    comparison, sentence = _compared(rule, decision.state, said, judged=decision.judged)
+    """Return the result of a machine and a rule, compared with the provider's word and with its command."""
+    comparison, sentence = compared(rule, decision.state, said, judged=decision.judged)
     return Recommendation(
         machine=machine,
         rule=rule,
@@ -239,13 +248,13 @@ def _result(
     )
 
 
-def _decide(rule: Rule, facts: Mapping[str, object]) -> _Decision:
+def _decide(rule: Rule, facts: Mapping[str, object]) -> Decision:
     looked = {name: facts[name] for name in rule.fields}
     for step in rule.steps:
         if not step.require.holds(facts):
-            return _Decision(step.otherwise, step.reason, _filled(step.text, facts), step.judged, looked)
+            return Decision(step.otherwise, step.reason, _filled(step.text, facts), step.judged, looked)
     good = next(one for one in rule.healthy if one.when is None or one.when.holds(facts))
-    return _Decision("Healthy", good.reason, _filled(good.text, facts), True, looked)
+    return Decision("Healthy", good.reason, _filled(good.text, facts), True, looked)
 
 
 def _filled(text: str, facts: Mapping[str, object]) -> str:
@@ -283,9 +292,10 @@ def _said(assessments: Sequence[ProviderAssessment]) -> dict[tuple[str, str], Pr
     return found
 
 
-def _compared(
+def compared(
     rule: Rule, state: State, said: ProviderAssessment | None, *, judged: bool
 ) -> tuple[Comparison, str]:
+    """Compare a state with the provider's word; return the outcome and a sentence."""
     if said is None:
         if rule.origin != "provider":
             return "provider-silent", "The provider has no such recommendation."

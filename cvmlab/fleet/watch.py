@@ -33,11 +33,14 @@ WITH names AS (SELECT lower(name) AS name, min(machine) AS machine FROM machines
 told AS (
     SELECT v.machine, v.received, a.reset_count, NULL::VARCHAR AS boot, v.verdict::VARCHAR AS verdict,
         v."primary"::VARCHAR AS "primary", v.reason::VARCHAR AS reason, v.codes, v.summary,
-        coalesce(a.profile, v.profile) AS profile, v.evidence_hash
+        coalesce(a.profile, v.profile) AS profile, v.evidence_hash, v.believed,
+        v.secure_boot::VARCHAR AS proven_secure_boot, v.boot_components::VARCHAR AS boot_components,
+        v.boot_components_why, v.module_signatures::VARCHAR AS module_signatures, v.module_signatures_why
     FROM verdicts v LEFT JOIN attestations a USING (attestation)
     QUALIFY row_number() OVER (PARTITION BY v.attestation ORDER BY v.evaluated DESC, v.derivation) = 1
     UNION ALL
-    SELECT machine, received, NULL, NULL, NULL, NULL, NULL, NULL, reason, NULL, attestation FROM quarantine)
+    SELECT machine, received, NULL, NULL, NULL, NULL, NULL, NULL, reason, NULL, attestation, NULL, NULL, NULL,
+        NULL, NULL, NULL FROM quarantine)
 SELECT coalesce(n.machine, t.machine) AS machine, t.* EXCLUDE (machine)
 FROM told t LEFT JOIN names n ON n.name = lower(t.machine)
 """
@@ -65,7 +68,8 @@ def reports_of(lake: Lake, machines: pa.Table) -> pa.Table:
 _READ: Final = {
     "verdicts": [
         "attestation", "machine", "received", "verdict", "primary", "reason", "codes", "summary", "profile",
-        "evidence_hash", "evaluated", "derivation",
+        "evidence_hash", "evaluated", "derivation", "believed", "secure_boot", "boot_components",
+        "boot_components_why", "module_signatures", "module_signatures_why",
     ],
     "attestations": ["attestation", "reset_count", "profile"],
     "quarantine": ["attestation", "machine", "received", "reason"],

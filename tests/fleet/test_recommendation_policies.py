@@ -166,12 +166,13 @@ EVIDENCE = (
     None, Proven(), Proven("attested", True, "trusted", None, (), True, "enforced", None, "enforced"),
     Proven("failed", True, "not-trusted", "secure-boot-disabled", (), False, "not-enforced", "x"),
     Proven("inconclusive"), Proven("inconclusive", True), Proven("stale"), Proven("silent"), Proven("cannot"),
+    Proven("awaited"),
 )  # fmt: skip
 NARROWER = {
     "0396b18c-41aa-489c-affd-4ee5d1714a59": {
         "security-type-not-stated", "not-trusted-launch-or-confidential", "no-uefi-settings",
     },
-    "b7604066-ed76-45f9-a5c1-c97e4812dc55": {"evidence-not-collected"},
+    "b7604066-ed76-45f9-a5c1-c97e4812dc55": {"evidence-not-collected", "not-yet-reported"},
     "ad50b498-f90c-451f-886f-d0a169cc5002": {"evidence-not-collected", "no-verified-evidence", "not-proven"},
 }  # fmt: skip
 """Reasons for which a rule says NotApplicable though the policy applies; docs/recommendations.md says why."""
