@@ -241,7 +241,13 @@ def _hardware(boot: Assessment) -> PolicyResult:
         return PolicyResult(rule, "holds", "a processor's report vouches for the machine")
     open_ = next(link for link in links if link.status != "holds")
     why = f"the policy needs a processor's report that holds: {open_.why}"
-    return PolicyResult(rule, "not-checked", why, "evidence-incomplete")
+    return PolicyResult(rule, "not-checked", why, _lacking(boot))
+
+
+def _lacking(boot: Assessment) -> str:
+    """The code of a rule that needs a report: of a broken one nothing is missing, the break is the cause."""
+    links = [boot.link("hardware-root"), boot.link("hardware-report")]
+    return "" if any(link.status == "broken" for link in links) else "evidence-incomplete"
 
 
 def reported_tcb(boot: Assessment) -> dict[str, int] | None:
@@ -264,7 +270,7 @@ def reported_tcb(boot: Assessment) -> dict[str, int] | None:
 def _tcb(boot: Assessment, lowest: Mapping[str, int]) -> PolicyResult:
     rule, tcb = "lowest_tcb", reported_tcb(boot)
     if tcb is None:
-        return PolicyResult(rule, "not-checked", "no genuine SNP report states a TCB", "evidence-incomplete")
+        return PolicyResult(rule, "not-checked", "no genuine SNP report states a TCB", _lacking(boot))
     low = [
         f"{name} {tcb.get(name, 'absent')} instead of {least}"
         for name, least in lowest.items()

@@ -6,6 +6,7 @@ Specification (57230), tables 8 to 10. The keys live only while the simulation r
 
 from __future__ import annotations
 
+import copy
 import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -131,9 +132,19 @@ class Processor:
         certificates = (self.vcek, self.ask[0], self.ark[0])
         return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
-    def report(self, report_data: bytes, *, debug: bool = False, vmpl: int = 0) -> bytes:
+    def sibling(self, *, tcb: Tcb | None = None, chip: bytes | None = None) -> Processor:
+        """The same chip with other firmware, or another chip: another key, by the same authorities."""
+        other = copy.copy(self)
+        other.tcb, other.chip = tcb or self.tcb, chip or self.chip
+        other.key = ec.generate_private_key(ec.SECP384R1())
+        other.vcek = other.vcek_of(other.chip)
+        return other
+
+    def report(
+        self, report_data: bytes, *, debug: bool = False, migration: bool = False, vmpl: int = 0
+    ) -> bytes:
         """A signed attestation report, version 3."""
-        policy = 0x3001F | (1 << 19 if debug else 0)
+        policy = 0x3001F | (1 << 19 if debug else 0) | (1 << 18 if migration else 0)
         body = bytearray(0x2A0)
         struct.pack_into("<IIQ", body, 0, 3, 8, policy)
         body[0x10:0x20], body[0x20:0x30] = b"\x01" + bytes(15), b"\x02" + bytes(15)

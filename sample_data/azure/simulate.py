@@ -10,35 +10,47 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from paravisor import hcl_report, runtime_claims
 from processor import Processor, Tcb
+from service import Service, claims_of
 from vtpm import Authority, SoftTpm, log_of, measure, provision, public_key, quote
 
 from cvmlab import learn, save_baseline
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 HERE = Path(__file__).resolve().parent
 VM = "51a1ed00-c0de-4cde-8001-000000000001"
+EXPIRED = datetime(2026, 2, 1, tzinfo=UTC)
 OTHER_VM = "51a1ed00-c0de-4cde-8001-000000000002"
 NONCES = {"good": "a0" * 16, "rolled_back": "b1" * 16, "cmdline_changed": "c2" * 16}
 
 Files = dict[str, bytes]
+# tokens live eight hours
+IN_TIME = {"at": "2026-06-01T13:00:00Z", "jwks": ["roots/service.json"]}
+AFTER = {"at": "2026-06-02T13:00:00Z", "jwks": ["roots/service.json"]}
 EXPECTED: dict[str, dict[str, object]] = {
     "good": {"verdict": "trusted"},
     "rolled_back": {"verdict": "not-trusted", "primary": ["vtpm-reset"], "history": ["good"]},
-    "cmdline_changed": {"verdict": "not-trusted", "primary": ["kernel-command-line-changed"]},
+    "cmdline_changed": {
+        "verdict": "not-trusted",
+        "primary": ["kernel-command-line-changed"],
+        "consequences": {"kernel-command-line-changed": ["boot-configuration-changed"]},
+    },
     "report_edited": {"verdict": "not-trusted", "primary": ["hardware-report-signature-invalid"]},
     "vcek_of_another_chip": {"verdict": "not-trusted", "primary": ["hardware-report-signature-invalid"]},
     "chain_of_another_root": {"verdict": "not-trusted", "primary": ["hardware-chain-untrusted"]},
     "debug_allowed": {"verdict": "not-trusted", "primary": ["hardware-debug-enabled"]},
-    "claims_edited": {"verdict": "not-trusted", "primary": ["attestation-key-not-bound"]},
+    "claims_edited": {
+        "verdict": "not-trusted",
+        "primary": ["attestation-key-not-bound"],
+        "consequences": {"attestation-key-not-bound": ["vm-identity-differs"]},
+    },
     "key_of_another_vtpm": {"verdict": "not-trusted", "primary": ["attestation-key-differs"]},
     "report_of_another_vm": {"verdict": "not-trusted", "primary": ["vm-identity-differs"]},
     "key_certificate_untrusted": {
@@ -47,6 +59,20 @@ EXPECTED: dict[str, dict[str, object]] = {
     },
     "nonce_replayed": {"verdict": "not-trusted", "primary": ["nonce-mismatch"]},
     "report_missing": {"verdict": "inconclusive", "primary": ["evidence-incomplete"]},
+    "migration_allowed": {"verdict": "not-trusted", "primary": ["hardware-migration-allowed"]},
+    "report_of_another_level": {"verdict": "not-trusted", "primary": ["hardware-privilege-level"]},
+    "firmware_too_old": {"verdict": "not-trusted", "primary": ["hardware-tcb-too-old"]},
+    "key_certificate_expired": {"verdict": "not-trusted", "primary": ["attestation-key-certificate-expired"]},
+    "token_good": {"verdict": "trusted", **IN_TIME},
+    "token_forged": {"verdict": "not-trusted", "primary": ["token-signature-invalid"], **IN_TIME},
+    "token_old": {"verdict": "trusted", "info": ["token-expired"], **AFTER},
+    "token_without_report": {
+        "verdict": "inconclusive",
+        "primary": ["token-expired"],
+        "independent": ["evidence-incomplete"],
+        **AFTER,
+    },
+    "token_of_test_signing": {"verdict": "not-trusted", "primary": ["token-claim-failed"], **IN_TIME},
 }
 
 
@@ -89,10 +115,15 @@ class Simulation:
         return runtime_claims(vm, key or self.key, self.endorsement)
 
     def report(
-        self, claims: bytes | None = None, *, debug: bool = False, stated: bytes | None = None
+        self,
+        claims: bytes | None = None,
+        *,
+        stated: bytes | None = None,
+        processor: Processor | None = None,
+        **policy: Any,
     ) -> bytes:
-        """The HCL report of this VM."""
-        signer: Callable[[bytes], bytes] = lambda data: self.processor.report(data, debug=debug)  # noqa: E731
+        """The HCL report of this VM; `policy` is what `Processor.report` takes."""
+        signer = partial((processor or self.processor).report, **policy)
         return hcl_report(claims or self.claims(), signer, stated=stated)
 
 
@@ -100,12 +131,14 @@ def broken(simulation: Simulation, good: Files) -> dict[str, Files]:
     """Variants of good evidence with one thing wrong each."""
     edited = bytearray(good["hcl_report.bin"])
     edited[0x20 + 0x90] ^= 1
-    other = Processor(chip=bytes(range(0x80, 0xC0)), tcb=Tcb())
+    other = Processor()
+    neighbour = simulation.processor.sibling(chip=bytes(range(0x80, 0xC0)))
     stranger = rsa.generate_private_key(65537, 2048).public_key()
+    older = simulation.processor.sibling(tcb=Tcb(microcode=210))
     unbound = simulation.report(stated=simulation.claims(OTHER_VM))
     return {
         "report_edited": {**good, "hcl_report.bin": bytes(edited)},
-        "vcek_of_another_chip": {**good, "vcek.pem": other.chain},
+        "vcek_of_another_chip": {**good, "vcek.pem": neighbour.chain},
         "chain_of_another_root": {
             **good,
             "vcek.pem": other.chain,
@@ -126,6 +159,32 @@ def broken(simulation: Simulation, good: Files) -> dict[str, Files]:
         "report_missing": {
             name: data for name, data in good.items() if name not in ("hcl_report.bin", "vcek.pem")
         },
+        "migration_allowed": {**good, "hcl_report.bin": simulation.report(migration=True)},
+        "report_of_another_level": {**good, "hcl_report.bin": simulation.report(vmpl=2)},
+        "firmware_too_old": {
+            **good,
+            "vcek.pem": older.chain,
+            "hcl_report.bin": simulation.report(processor=older),
+        },
+        "key_certificate_expired": {
+            **good,
+            "ak.crt": simulation.authority.certify(simulation.key, EXPIRED),
+        },
+    }
+
+
+def with_tokens(simulation: Simulation, service: Service, good: Files) -> dict[str, Files]:
+    """Good evidence with a token of the attestation service beside it."""
+    claims = partial(claims_of, simulation.claims(), NONCES["good"])
+    token = service.token(claims())
+    bare = {name: data for name, data in good.items() if name not in ("hcl_report.bin", "vcek.pem")}
+    test_signing = {"x_ms_azurevm_testsigning_enabled": True, "x_ms_azurevm_signingdisabled": False}
+    return {
+        "token_good": {**good, "token.jwt": token},
+        "token_forged": {**good, "token.jwt": Service().token(claims())},
+        "token_old": {**good, "token.jwt": token},
+        "token_without_report": {**bare, "token.jwt": token},
+        "token_of_test_signing": {**good, "token.jwt": service.token(claims(**test_signing))},
     }
 
 
@@ -147,6 +206,8 @@ def main() -> None:
         variants["good"] = simulation.boot("baseline", NONCES["good"])
         variants["cmdline_changed"] = simulation.boot("cmdline_changed", NONCES["cmdline_changed"])
         variants |= broken(simulation, variants["good"])
+        service = Service()
+        variants |= with_tokens(simulation, service, variants["good"])
     for name in EXPECTED:
         write(name, variants[name])
     (HERE / "roots").mkdir(exist_ok=True)
@@ -155,6 +216,7 @@ def main() -> None:
         ("vtpm.pem", simulation.authority.root[0]),
     ):
         (HERE / "roots" / file).write_bytes(certificate.public_bytes(Encoding.PEM))
+    (HERE / "roots" / "service.json").write_bytes(service.keys)
     roots = [HERE / "roots" / file for file in ("ark.pem", "vtpm.pem")]
     save_baseline(learn([HERE / "good"], name="simulated", trust_roots=roots), HERE / "baseline.json")
     (HERE / "expected.json").write_text(json.dumps(EXPECTED, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -101,7 +102,9 @@ class Authority:
         )
         return certificate, key
 
-    def _builder(self, common: str, issuer: x509.Name, key: rsa.RSAPublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, common: str, issuer: x509.Name, key: rsa.RSAPublicKey, until: datetime = UNTIL
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(name(common))
@@ -109,15 +112,15 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(FROM)
-            .not_valid_after(UNTIL)
+            .not_valid_after(until)
         )
 
-    def certify(self, key: rsa.RSAPublicKey) -> bytes:
+    def certify(self, key: rsa.RSAPublicKey, until: datetime = UNTIL) -> bytes:
         """The certificate of an attestation key, DER. Real ones are valid for a year, this one for long."""
         purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier("2.23.133.8.3")])
         common = "simulated.ConfidentialVM.SIMULATED.invalid"
         return (
-            self._builder(common, self.issuing[0].subject, key)
+            self._builder(common, self.issuing[0].subject, key, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(purposes, critical=False)
             .sign(self.issuing[1], hashes.SHA256())
