@@ -72,6 +72,7 @@ ATTESTATIONS: Final = Table(
         Column("reset_count", "Int64", "resetCount of the first quote (claimed)", nullable=True),
         Column("restart_count", "Int64", "restartCount of the first quote (claimed)", nullable=True),
         Column("clock", "Int64", "Clock of the first quote, milliseconds (claimed)", nullable=True),
+        Column("boot", "object", "Id of the boot that evidence.json states (claimed)", nullable=True),
         Column("nonce", "object", "Nonce that the verifier's store has for it, hex", nullable=True),
         Column("verifier_files", "list[object]", "Names of the verifier's files for this machine"),
         Column("verifier_blobs", "list[object]", "SHA-256 of each of these files"),
@@ -185,6 +186,12 @@ QUARANTINE: Final = Table(
         _DAY,
         Column("source", "object", "Where it was read from (unescaped)"),
         Column("reason", "object", "Why it cannot be used (unescaped)"),
+        Column(
+            "evidence",
+            "bool",
+            "Whether it looks like evidence; what does not is no word of a machine; absent: not told",
+            nullable=True,
+        ),
         Column("file_names", "list[object]", "Names of the files that could be read (unescaped)"),
         Column("blobs", "list[object]", "SHA-256 of each of these files"),
         *_VERSIONS,
@@ -300,6 +307,9 @@ ALERTS: Final = Table(
         Column("summary", "object", "One sentence (unescaped)"),
         _maybe("evidence_hash", "object", "Evidence that the line rests on; absent where there is none"),
         Column("why", "object", "Why it was resolved or hidden; empty else (unescaped)"),
+        _maybe(
+            "verdict", "category", "Verdict on that evidence: `inconclusive` is not checked, not deviating"
+        ),
     ),
 )
 

@@ -14,7 +14,7 @@ from cvmlab.errors import CvmlabError
 # isort: off
 from cvmlab.cli import investigation, logs, quotes, tokens, baselines, baseline_life  # noqa: F401
 from cvmlab.cli import prediction, digests, live, fleet, fleet_lake  # noqa: F401
-from cvmlab.cli import fleet_watch  # noqa: F401
+from cvmlab.cli import fleet_watch, fleet_status  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cvmlab.fleet.inventory import Inventory
+    from cvmlab.fleet.lake import Lake
     from cvmlab.fleet.proven import Proven
     from cvmlab.fleet.recommend_lake import FleetRecommendations
 
@@ -24,6 +25,36 @@ fleet = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(fleet, name="fleet")
+
+Storage = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        help="Option of the lake's object store, such as endpoint_url=…; repeatable. Secrets: environment.",
+    ),
+]
+
+
+def open_lake(location: str, storage: list[str] | None, *, new: bool = False) -> Lake:
+    """Open a lake; where nothing was written to it yet that is an error unless it may be `new`."""
+    from cvmlab.fleet.lake import Lake as Place
+
+    options: dict[str, str] = {}
+    for one in storage or ():
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise EvidenceError(f"--storage-option {one}: write it as KEY=VALUE")
+        options[name] = value
+    if options and "://" not in location:
+        raise EvidenceError(f"{location}: a folder has no storage options; a lake in object storage is a URL")
+    lake = Place(location, storage_options=options)
+    if not new and not any(lake.delta(name) is not None for name in _ANY):
+        raise EvidenceError(f"{location}: no lake is here; `cvmlab fleet ingest` or `fleet watch` makes one")
+    return lake
+
+
+_ANY = ("attestations", "quarantine", "machines")
 
 
 @fleet.command(

@@ -8,13 +8,16 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cvmlab.cli.common import Enrolled, Json, Roots, complain, print_json, show
-from cvmlab.cli.fleet import fleet
+from cvmlab.cli.fleet import Storage, fleet, open_lake
 from cvmlab.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from cvmlab.fleet.status import Thresholds
 
 LakeAt = Annotated[str, typer.Option("--lake", metavar="L", help="The lake: a folder or a URL.")]
 Stale = Annotated[float, typer.Option("--stale", metavar="HOURS", help="Evidence older than this is stale.")]
@@ -23,10 +26,25 @@ Silent = Annotated[
 ]
 
 
+def limits_of(stale: float, silent: float) -> Thresholds:
+    """Return the thresholds that two options give.
+
+    Raises:
+        EvidenceError: They do not fit each other.
+    """
+    from cvmlab.fleet.status import Thresholds as Limits
+
+    try:
+        return Limits(timedelta(hours=stale), timedelta(hours=silent))
+    except (ValueError, OverflowError) as error:
+        raise EvidenceError(f"--stale and --silent: {error}") from error
+
+
 @fleet.command(epilog="Example: cvmlab fleet watch inbox/ --lake lake/ --baseline good.json --once")
 def watch(
     inbox: Annotated[str, typer.Argument(metavar="INBOX", help="Folder, or URL of an object prefix.")],
     lake: LakeAt,
+    storage: Storage = None,
     baseline: Annotated[Path | None, typer.Option("--baseline", metavar="B", help="The baseline.")] = None,
     inventory: Annotated[
         list[Path] | None, typer.Option("--inventory", metavar="F", help="Exports of machines; repeatable.")
@@ -68,24 +86,22 @@ def watch(
     from cvmlab.fleet.alert_export import json_lines
     from cvmlab.fleet.inbox import Intake, complete, mirror
     from cvmlab.fleet.inventory import read_inventory
-    from cvmlab.fleet.lake import Lake
-    from cvmlab.fleet.status import Thresholds
     from cvmlab.fleet.suppression import provider_rules, read_rules
     from cvmlab.fleet.watch import Watcher, lake_alerts
     from cvmlab.view import visible
 
+    thresholds = limits_of(stale, silent)
     try:
-        thresholds = Thresholds(timedelta(hours=stale), timedelta(hours=silent))
         command = tuple(shlex.split(hook)) if hook else ()
     except ValueError as error:
-        raise EvidenceError(str(error)) from error
+        raise EvidenceError(f"--hook: {error}") from error
     rules = [rule for path in suppress or () for rule in read_rules(path)]
     for path in inventory or ():
         own, problems = provider_rules(read_inventory(path).suppressions, alert_type)
         rules += own
         for problem in problems:
             complain(str(problem))
-    place = Lake(lake)
+    place = open_lake(lake, storage, new=True)
     context = load_context(trust_roots=trust_root or (), enrolled_keys=enrolled_key or ())
     intake = Intake(place, load_baseline(baseline) if baseline else None, context, store)
     watcher = Watcher(place, rules, thresholds, command, complain)
@@ -107,7 +123,8 @@ def watch(
             sys.stdout.flush()
             sys.stderr.write(
                 f"{taken.added} new, {taken.judged} judged, {taken.quarantined} not usable, "
-                f"{taken.machines} machines read, {len(lines)} changes of alerts\n"
+                f"{taken.strays} not evidence, {taken.machines} machines read, "
+                f"{len(lines)} changes of alerts\n"
             )
             if once:
                 break
@@ -119,6 +136,7 @@ def watch(
 @fleet.command(epilog="Example: cvmlab fleet report --lake lake/ --html fleet.html")
 def report(
     lake: LakeAt,
+    storage: Storage = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     stale: Stale = 24,
     silent: Silent = 72,
@@ -129,14 +147,8 @@ def report(
     Exit code 0: every machine is attested; 1: some are not.
     """
     from cvmlab.fleet.fleet_report import fleet_document, fleet_object
-    from cvmlab.fleet.lake import Lake
-    from cvmlab.fleet.status import Thresholds
 
-    try:
-        thresholds = Thresholds(timedelta(hours=stale), timedelta(hours=silent))
-    except ValueError as error:
-        raise EvidenceError(str(error)) from error
-    found = fleet_object(Lake(lake), datetime.now(UTC), thresholds)
+    found = fleet_object(open_lake(lake, storage), datetime.now(UTC), limits_of(stale, silent))
     if not found["machines"]:
         raise EvidenceError(f"{lake}: no machine is in this lake; fill it with fleet ingest or fleet watch")
     document = fleet_document(found)

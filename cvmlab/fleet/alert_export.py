@@ -10,13 +10,19 @@ from cvmlab.explain.catalogue import catalogue
 from cvmlab.fleet.alerts import SEVERITY, TITLE, alerts_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from cvmlab.fleet.alerts import Alert
 
 SCHEMA: Final = "cvmlab.alert/1"
 VENDOR: Final = "cvmlab"
+COLUMNS: Final = (
+    "alert", "state", "machine", "name", "reason", "cause", "verdict", "severity", "cause_severity", "opened",
+    "resolved", "event", "at", "episode", "count", "affected_machines", "correlation", "suppressed_by",
+    "why", "summary", "evidence_hash",
+)  # fmt: skip
+"""Columns of `alert_object` in a table."""
 
 
 def alert_object(alert: Alert, affected: int | None = None) -> dict[str, object]:
@@ -38,9 +44,15 @@ def alert_object(alert: Alert, affected: int | None = None) -> dict[str, object]
     }
 
 
-def json_lines(alerts: Iterable[Alert]) -> str:
-    """Return one JSON object a line, with a newline at the end of each."""
-    return "".join(json.dumps(alert_object(one)) + "\n" for one in alerts)
+def json_lines(alerts: Iterable[Alert], shared: Mapping[str, int] | None = None) -> str:
+    """Return one JSON object a line, with a newline at the end of each.
+
+    Args:
+        alerts: The alerts.
+        shared: What `cvmlab.fleet.alerts.affected` returns, where counted.
+    """
+    counted = shared or {}
+    return "".join(json.dumps(alert_object(one, counted.get(one.correlation))) + "\n" for one in alerts)
 
 
 def provider_object(alert: Alert, alert_type: str | None, location: str = "") -> dict[str, object]:
@@ -88,6 +100,7 @@ def provider_object(alert: Alert, alert_type: str | None, location: str = "") ->
             "reason": alert.reason,
             "cause": alert.cause,
             "causeSeverity": alert.cause_severity,
+            "verdict": alert.verdict or "",
             "episode": str(alert.episode),
             "evidenceCount": str(alert.count),
             "evidenceHash": alert.evidence_hash or "",

@@ -50,6 +50,8 @@ class Alert:
         summary: One sentence (unescaped).
         evidence_hash: Evidence that the line rests on; None where there is none.
         why: Why it was resolved or hidden; empty else.
+        verdict: Verdict on that evidence: ``not-trusted`` where something deviates, ``inconclusive`` where it
+            was not checked; None where there is no verdict.
     """
 
     alert: str
@@ -69,6 +71,7 @@ class Alert:
     summary: str
     evidence_hash: str | None
     why: str = ""
+    verdict: str | None = None
 
     @property
     def key(self) -> Key:
@@ -110,6 +113,15 @@ def current(history: Iterable[Alert]) -> dict[Key, Alert]:
     return last
 
 
+def affected(alerts: Iterable[Alert]) -> dict[str, int]:
+    """Return for each correlation id how many machines have such an alert open, hidden ones included."""
+    found: dict[str, int] = {}
+    for one in alerts:
+        if one.resolved is None:
+            found[one.correlation] = found.get(one.correlation, 0) + 1
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What is wrong with a machine, as its status says; None as reason where nothing is.
@@ -121,6 +133,7 @@ class Condition:
         summary: One sentence.
         evidence_hash: The evidence.
         codes: Every cause that the last fresh evidence has; None where no evidence is fresh.
+        verdict: Verdict on the evidence; None where there is none.
     """
 
     machine: Mapping[str, object]
@@ -129,6 +142,7 @@ class Condition:
     summary: str
     evidence_hash: str | None
     codes: frozenset[str] | None
+    verdict: str | None = None
 
 
 def conditions(status: pa.Table, watched: Iterable[str] | None = None) -> list[Condition]:
@@ -188,7 +202,8 @@ def _condition(row: Mapping[str, object]) -> Condition:
         if reason == "prerequisite":
             # the boot itself, not the inventory, says it here: the attested state is not the trusted one
             reason = "boot-deviates"
-        return Condition(row, reason, str(row["primary"]), _text(row, "not trusted"), known, codes)
+        said = str(row["verdict"])
+        return Condition(row, reason, str(row["primary"]), _text(row, said), known, codes, said)
     cause = "evidence-stale" if row["status"] == "stale" else "extension-silent"
     age = row["age_seconds"]
     hours = f"{float(str(age)) / 3600:,.0f} hours" if age is not None else "as long as it is known"
@@ -267,13 +282,20 @@ def _with(
                 cause_severity=entry.severity if entry is not None else SEVERITY,
                 summary=one.summary,
                 evidence_hash=one.evidence_hash,
+                verdict=one.verdict,
             )
         ]
     line = _covered(known, hidden, now) if hidden != known.suppressed_by else known
     if one.evidence_hash is not None and one.evidence_hash != known.evidence_hash:
         if line is known:
             line = replace(known, event="updated", at=now, why="")
-        line = replace(line, count=known.count + 1, summary=one.summary, evidence_hash=one.evidence_hash)
+        line = replace(
+            line,
+            count=known.count + 1,
+            summary=one.summary,
+            evidence_hash=one.evidence_hash,
+            verdict=one.verdict,
+        )
     return [line] if line is not known else []
 
 

@@ -14,6 +14,7 @@ from cvmlab.fleet.lake.ingest import ingest
 from cvmlab.fleet.lake.records import take_inventory
 from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
 from cvmlab.fleet.recommend_lake import recommend_lake, record_recommendations
+from cvmlab.tables_lake import QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -113,7 +114,8 @@ class Taken:
 
     Attributes:
         added: Evidence that is new in the lake.
-        quarantined: Evidence that cannot be used.
+        quarantined: Evidence, new in quarantine, that cannot be used.
+        strays: Files, new in quarantine, that are no evidence and no word of a machine.
         judged: Verdicts.
         machines: Machines of which inventory tells something new.
         assessments: Assessments read.
@@ -123,6 +125,7 @@ class Taken:
 
     added: int = 0
     quarantined: int = 0
+    strays: int = 0
     judged: int = 0
     machines: int = 0
     assessments: int = 0
@@ -187,11 +190,19 @@ class Intake:
             self._keep(ordered, records[ordered[0]] if len(ordered) == 1 else None, counts, now)
         if evidence:
             done = ingest(self._lake, find_submissions(evidence), store=self._store, received=now)
-            counts.added, counts.quarantined = done.added, done.quarantined
+            counts.strays = self._strays(now) if done.quarantined else 0
+            counts.added, counts.quarantined = done.added, done.quarantined - counts.strays
         counts.judged = evaluate(self._lake, self._baseline, self._context)
         found = recommend_lake(self._lake, now=now)
         counts.recommended = record_recommendations(self._lake, found, now)
         return counts
+
+    def _strays(self, now: datetime) -> int:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        where = (pc.field("received") == pa.scalar(now)) & ~pc.field("evidence")
+        return len(self._lake.read(QUARANTINE, columns=["evidence"], where=where))
 
     def _exports(self, paths: tuple[Path, ...], counts: Taken, now: datetime) -> int:
         """Take the files of `inventory` where one is new; return how many records there are, or were."""

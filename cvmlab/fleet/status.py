@@ -51,8 +51,9 @@ class Thresholds:
 def reports_schema() -> pa.Schema:
     """Return the columns that statuses are made from: one row an evaluated evidence.
 
-    ``boot`` is whatever names the boot (such as a boot id), ``reset_count`` the TPM's, each null where not
-    known. ``verdict`` is null where the evidence could not be used. ``received`` is the verifier's clock.
+    ``boot`` is the boot id that the evidence claims, ``reset_count`` the TPM's, ``ak_name`` the key that was
+    bound, each null where not known. ``verdict`` is null where the evidence could not be used. ``received``
+    is the verifier's clock.
     """
     import pyarrow as pa
 
@@ -69,6 +70,7 @@ def reports_schema() -> pa.Schema:
             pa.field("summary", pa.string()),
             pa.field("profile", pa.string()),
             pa.field("evidence_hash", pa.string()),
+            pa.field("ak_name", pa.string()),
         ]
     )
 
@@ -181,10 +183,12 @@ FROM aged
 """
 
 _BOOTS: Final = """
-WITH ordered AS (SELECT machine, received, reset_count, boot,
+WITH ordered AS (SELECT machine,
+        CASE WHEN reset_count IS NULL THEN boot ELSE concat(ak_name, ' ', reset_count) END AS id,
     reset_count - lag(reset_count) OVER w AS step
-    FROM reports WHERE received <= $now WINDOW w AS (PARTITION BY machine ORDER BY received, evidence_hash))
-SELECT machine, count(DISTINCT coalesce(reset_count::VARCHAR, boot)) AS boots,
+    FROM reports WHERE received <= $now
+    WINDOW w AS (PARTITION BY machine, ak_name ORDER BY received, evidence_hash))
+SELECT machine, count(DISTINCT id) AS boots,
     coalesce(sum(greatest(step - 1, 0)), 0)::BIGINT AS boots_not_attested,
     count(*) FILTER (step < 0) AS resets_backwards
 FROM ordered GROUP BY machine ORDER BY machine
@@ -269,7 +273,9 @@ def boots_table(reports: pa.Table, *, now: datetime) -> pa.Table:
     """Return ``boots`` attested by machine, ``boots_not_attested`` and ``resets_backwards``.
 
     Every start of a TPM raises its resetCount by one (TPM 2.0 Library Part 1, "Reset Count"), so a step of
-    more than one between two reports is a boot nobody saw; one below zero is another or a cleared TPM.
+    more than one between two reports is a boot nobody saw; one below zero is another or a cleared TPM. Counts
+    under different keys are not compared: a TPM may add to each key's an amount of its own (Part 1, 36.7). A
+    boot of which no evidence came at all is not known before the next evidence tells of it.
     """
     return result(connect(reports=reports), _BOOTS, {"now": moment(now)})
 

@@ -107,9 +107,13 @@ def read_rules(path: Path) -> tuple[SuppressionRule, ...]:
         EvidenceError: The file is no such TOML, or a rule states nothing, an unknown key or no reason. A rule
             that is not understood would hide more than it should, so nothing of the file counts then.
     """
-    data = path.read_bytes()
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise EvidenceError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_FILE:
-        raise EvidenceError(f"{path}: {len(data):,} bytes; rules may have {MAX_FILE:,}")
+        raise EvidenceError(f"{path}: too large; rules may have {MAX_FILE:,} bytes")
     try:
         document = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -30,20 +30,37 @@ _SHOWN: Final = 400
 _REPORTS: Final = """
 WITH names AS (SELECT lower(name) AS name, min(machine) AS machine FROM machines WHERE name IS NOT NULL
     GROUP BY 1 HAVING count(DISTINCT machine) = 1),
-told AS (
-    SELECT v.machine, v.received, a.reset_count, NULL::VARCHAR AS boot, v.verdict::VARCHAR AS verdict,
-        v."primary"::VARCHAR AS "primary", v.reason::VARCHAR AS reason, v.codes, v.summary,
-        coalesce(a.profile, v.profile) AS profile, v.evidence_hash, v.believed,
-        v.secure_boot::VARCHAR AS proven_secure_boot, v.boot_components::VARCHAR AS boot_components,
-        v.boot_components_why, v.module_signatures::VARCHAR AS module_signatures, v.module_signatures_why
+judged AS (
+    SELECT v.*, a.reset_count, a.boot, a.profile AS log_profile, list_filter([
+            CASE WHEN v.no_baseline THEN 'a baseline' END,
+            CASE WHEN a.no_nonce AND list_contains(v.codes, 'nonce-missing')
+                THEN 'the nonce that was sent' END,
+            CASE WHEN a.no_key AND list_contains(v.codes, 'attestation-key-not-bound')
+                THEN 'a key known to be the machine''s' END], lambda one: one IS NOT NULL) AS lacks
     FROM verdicts v LEFT JOIN attestations a USING (attestation)
-    QUALIFY row_number() OVER (PARTITION BY v.attestation ORDER BY v.evaluated DESC, v.derivation) = 1
+    QUALIFY row_number() OVER (PARTITION BY v.attestation ORDER BY v.evaluated DESC, v.derivation) = 1),
+told AS (
+    SELECT machine, received, reset_count, boot, verdict::VARCHAR AS verdict, "primary"::VARCHAR AS "primary",
+        reason::VARCHAR AS reason, codes,
+        CASE WHEN verdict <> 'inconclusive' THEN summary
+            WHEN len(lacks) = 0 THEN concat('Not checked in full. ', summary)
+            ELSE concat('Not checked: the verifier lacks ', array_to_string(lacks, ' and '), '. ', summary)
+            END AS summary,
+        coalesce(log_profile, profile) AS profile, evidence_hash, ak_name, believed,
+        secure_boot::VARCHAR AS proven_secure_boot, boot_components::VARCHAR AS boot_components,
+        boot_components_why, module_signatures::VARCHAR AS module_signatures, module_signatures_why
+    FROM judged
     UNION ALL
-    SELECT machine, received, NULL, NULL, NULL, NULL, NULL, NULL, reason, NULL, attestation, NULL, NULL, NULL,
-        NULL, NULL, NULL FROM quarantine)
+    SELECT machine, received, NULL, NULL, NULL, NULL, NULL, NULL, reason, NULL, attestation, NULL,
+        NULL, NULL, NULL, NULL, NULL, NULL
+    FROM quarantine q WHERE coalesce(evidence, true)
+        OR EXISTS (FROM machines m WHERE m.machine = q.machine OR lower(m.name) = lower(q.machine))
+        OR EXISTS (FROM judged j WHERE j.machine = q.machine))
 SELECT coalesce(n.machine, t.machine) AS machine, t.* EXCLUDE (machine)
 FROM told t LEFT JOIN names n ON n.name = lower(t.machine)
 """
+"""An inconclusive verdict says so first: what was not checked is no deviation. What does not look like
+evidence counts only under the name of a machine that is known otherwise."""
 
 
 def known_machines(lake: Lake) -> pa.Table:
@@ -61,18 +78,32 @@ def reports_of(lake: Lake, machines: pa.Table) -> pa.Table:
 
     A machine that evidence names as exactly one machine of the inventory is called, goes by its id.
     """
-    tables = {name: lake.read(name, columns=columns) for name, columns in _READ.items()}
+    import pyarrow.compute as pc
+
+    field, held = pc.field, pc.list_value_length(pc.field("verifier_files"))
+    no_nonce = pc.is_null(field("nonce"))
+    # of what the verifier's store has of a machine, everything but a nonce is about its keys
+    no_key = pc.equal(held, pc.if_else(no_nonce, 0, 1))
+    computed = {
+        "verdicts": {"no_baseline": pc.is_null(field("baseline_hash"))},
+        "attestations": {"no_nonce": no_nonce, "no_key": no_key},
+        "quarantine": {},
+    }
+    tables = {
+        name: lake.dataset(name).to_table(columns={one: field(one) for one in columns} | computed[name])
+        for name, columns in _READ.items()
+    }
     return result(connect(machines=machines, **tables), _REPORTS)
 
 
 _READ: Final = {
     "verdicts": [
         "attestation", "machine", "received", "verdict", "primary", "reason", "codes", "summary", "profile",
-        "evidence_hash", "evaluated", "derivation", "believed", "secure_boot", "boot_components",
+        "evidence_hash", "ak_name", "evaluated", "derivation", "believed", "secure_boot", "boot_components",
         "boot_components_why", "module_signatures", "module_signatures_why",
     ],
-    "attestations": ["attestation", "reset_count", "profile"],
-    "quarantine": ["attestation", "machine", "received", "reason"],
+    "attestations": ["attestation", "reset_count", "boot", "profile"],
+    "quarantine": ["attestation", "machine", "received", "reason", "evidence"],
 }  # fmt: skip
 
 

@@ -198,7 +198,7 @@ def _add(
     head = {name: row[name] for name in ("attestation", "machine", "received", "day")}
     if result["error"] is not None:
         files = {name: row[name] for name in ("source", "file_names", "blobs")}
-        bad.append(head | files | {"reason": result["error"]} | versions())
+        bad.append(head | files | {"reason": result["error"], "evidence": True} | versions())
         # a verdict all the same: no run may take this for what was never judged, nor a reader for fine
         result = dict.fromkeys(result) | {"verdict": "inconclusive", "codes": [], "summary": result["error"]}
         result["evidence_hash"] = ""

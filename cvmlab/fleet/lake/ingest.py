@@ -138,6 +138,7 @@ def batches_of(
                 "source": submission.source,
                 "received": received,
                 "reason": submission.reason,
+                "evidence": submission.evidence,
                 "files": files,
                 "verifier": known,
             }

@@ -13,8 +13,9 @@ from cvmlab.errors import CvmlabError
 from cvmlab.eventlog import read_event_log
 from cvmlab.eventlog import types as t
 from cvmlab.evidence.directory import DESCRIPTION_SCHEMA, evidence_of
-from cvmlab.evidence.names import role_of
+from cvmlab.evidence.names import role_of, role_of_name
 from cvmlab.evidence.sources import RawFile
+from cvmlab.evidence.traces import holds_evidence
 from cvmlab.fleet.batch import LOG_COLUMN, process_logs
 from cvmlab.fleet.lake.blobs import Packer
 from cvmlab.fleet.lake.schema import arrow_table, day_of, versions
@@ -40,6 +41,7 @@ counts that they are there, not what is in them."""
 BANKS: Final = ("sha256", "sha384", "sha512", "sm3_256", "sha1")
 """Banks in the order in which one is taken for profiles and register values."""
 _REGISTERS: Final = 32
+_MAX_CLAIM: Final = 256
 _NOTE: Final = "unreadable: "
 
 _Row = dict[str, Any]
@@ -68,6 +70,7 @@ def submission_schema() -> pa.Schema:
             pa.field("source", pa.string()),
             pa.field("received", pa.timestamp("us", tz="UTC")),
             pa.field("reason", pa.string()),
+            pa.field("evidence", pa.bool_()),
             pa.field("files", pa.list_(file)),
             pa.field("verifier", pa.list_(file)),
         ]
@@ -98,7 +101,11 @@ def prepare(batch: pa.RecordBatch) -> Prepared:
         reason = row.pop("reason")
         if reason:
             kept = ("attestation", "machine", "received", "day", "source", "file_names", "blobs")
-            bad.append({name: row[name] for name in kept} | {"reason": reason} | versions())
+            bad.append(
+                {name: row[name] for name in kept}
+                | {"reason": reason, "evidence": _is_evidence(submission)}
+                | versions()
+            )
         else:
             rows.append(row)
             logs.append(log)
@@ -159,6 +166,12 @@ def _row(submission: _Row, packer: Packer) -> tuple[_Row, bytes]:
     return row, log
 
 
+def _is_evidence(submission: _Row) -> bool:
+    if submission["reason"]:
+        return submission["evidence"] is not False
+    return holds_evidence([(file["name"] or "", file["data"]) for file in submission["files"] or ()])
+
+
 def _unusable(files: Sequence[tuple[str, bytes | None]], machine: str, has_log: bool) -> str:
     """Say why evidence cannot be used. With a boot log under its own name it can."""
     if has_log:
@@ -174,11 +187,14 @@ def _unusable(files: Sequence[tuple[str, bytes | None]], machine: str, has_log: 
 
 
 def _clock(contents: dict[str, bytes]) -> _Row:
-    message = contents.get("quote.msg")
-    if not message:
+    names = sorted(
+        (name for name, data in contents.items() if data and role_of_name(name) == "quote"),
+        key=lambda name: (name != "quote.msg", name),
+    )
+    if not names:
         return {}
     try:
-        clock = parse_attest(message, source="quote.msg").clock_info
+        clock = parse_attest(contents[names[0]], source=names[0]).clock_info
     except CvmlabError:
         return {}
     signed = (1 << 63) - 1
@@ -199,8 +215,11 @@ def _claimed(contents: dict[str, bytes]) -> _Row:
         return {}
     if not isinstance(value, dict) or value.get("schema") != DESCRIPTION_SCHEMA:
         return {}
-    text = value.get("collected")
-    return {"claimed": text} if isinstance(text, str) and 0 < len(text) <= 256 else {}
+    ids = value.get("ids")
+    said = {"claimed": value.get("collected"), "boot": ids.get("boot_id") if isinstance(ids, dict) else None}
+    return {
+        name: text for name, text in said.items() if isinstance(text, str) and 0 < len(text) <= _MAX_CLAIM
+    }
 
 
 def _profiles(rows: list[_Row], read: pa.RecordBatch) -> dict[str, int]:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import CvmlabError
-from cvmlab.evidence.names import role_of
+from cvmlab.evidence.names import role_of, role_of_name
 from cvmlab.evidence.sources import RawFile, archive_members, directory_files, single_file, stem
+from cvmlab.evidence.traces import holds_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,12 +35,15 @@ class Submission:
         source: Where it lies.
         files: The files.
         reason: Why it cannot be used; empty where it may be.
+        evidence: Where it cannot be used, whether it looks like evidence all the same: only then a machine
+            failed to hand in evidence.
     """
 
     machine: str
     source: str
     files: tuple[RawFile, ...]
     reason: str = ""
+    evidence: bool = True
 
 
 def find_submissions(paths: Iterable[str | Path]) -> Iterator[Submission]:
@@ -142,13 +146,19 @@ def _once(members: Sequence[tuple[PurePosixPath, RawFile]]) -> tuple[RawFile, ..
 
 def _unusable(path: Path, reason: str) -> Submission:
     files: tuple[RawFile, ...] = ()
+    evidence = True
     try:
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_STORE_FILE:
-            data = path.read_bytes()
-            files = (RawFile(path.name, data, len(data)),)
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            evidence = bool(role_of_name(path.name))
+        elif path.is_file():
+            with path.open("rb") as file:
+                data = file.read(MAX_STORE_FILE + 1)
+            evidence = holds_evidence([(path.name, data)])
+            if len(data) <= MAX_STORE_FILE:
+                files = (RawFile(path.name, data, len(data)),)
     except OSError as error:
         reason += f" ({error.strerror or error})"
-    return Submission(stem(path), str(path), files, reason)
+    return Submission(stem(path), str(path), files, reason, evidence)
 
 
 class VerifierStore:
