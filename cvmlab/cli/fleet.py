@@ -72,6 +72,7 @@ def recommend(
         str | None,
         typer.Option("--lake", metavar="L", help="Take inventory, assessments and evidence from a lake."),
     ] = None,
+    storage: Storage = None,
     assessments: Annotated[
         list[Path] | None,
         typer.Option("--assessments", metavar="F", help="What the provider says: exports of assessments."),
@@ -109,7 +110,7 @@ def recommend(
     if lake is not None:
         if inventory or assessments or evidence or baseline or trust_root or enrolled_key or at:
             raise CvmlabError("with --lake everything comes from the lake: give --rules and outputs alone")
-        _recommend_lake(lake, rules, html, as_csv=as_csv, as_json=as_json)
+        _recommend_lake(open_lake(lake, storage), rules, html, as_csv=as_csv, as_json=as_json)
     if not inventory:
         raise CvmlabError("give exports of machines, or --lake")
     read = read_inventory(*inventory, *(assessments or ()))
@@ -137,17 +138,16 @@ def recommend(
 
 
 def _recommend_lake(
-    location: str, rules: list[Path] | None, html: Path | None, *, as_csv: bool, as_json: bool
+    lake: Lake, rules: list[Path] | None, html: Path | None, *, as_csv: bool, as_json: bool
 ) -> NoReturn:
     from datetime import UTC, datetime
 
-    from cvmlab.fleet.lake import Lake
     from cvmlab.fleet.recommend_lake import recommend_lake
     from cvmlab.fleet.recommend_view import lake_recommendations_object, recommendations_document
 
-    found = recommend_lake(Lake(location), now=datetime.now(UTC), rules=rules or ())
+    found = recommend_lake(lake, now=datetime.now(UTC), rules=rules or ())
     if not len(found.machines):
-        raise CvmlabError(f"{location}: no inventory is in this lake; fleet ingest --inventory adds it")
+        raise CvmlabError(f"{lake.location}: no inventory is in this lake; fleet ingest --inventory adds it")
     document = None if (as_csv or as_json) and html is None else recommendations_document(found)
     if html is not None and document is not None:
         from cvmlab.view import render_page

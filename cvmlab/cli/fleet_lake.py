@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cvmlab.cli.common import At, Enrolled, Json, Roots, Signed, print_json
-from cvmlab.cli.fleet import fleet
+from cvmlab.cli.fleet import Storage, fleet, open_lake
 from cvmlab.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from cvmlab.baseline.document import Baseline
     from cvmlab.evidence import VerifierContext
-    from cvmlab.fleet.lake import Lake
 
 LakePlace = Annotated[
     str, typer.Option("--lake", metavar="L", help="Folder or URL (s3://…) of the fleet's tables.")
@@ -40,6 +39,7 @@ Workers = Annotated[
 )
 def ingest(
     lake: LakePlace,
+    storage: Storage = None,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PATH...", help="Folders, archives and files with evidence of many machines."),
@@ -69,7 +69,6 @@ def ingest(
 
     Stopped at any point, it is simply run again. Exit code 1 where something went into quarantine.
     """
-    from cvmlab.fleet.lake import Lake as Place
     from cvmlab.fleet.lake.evaluation import evaluate as judge
     from cvmlab.fleet.lake.ingest import ingest as add
     from cvmlab.fleet.lake.records import Kept, take_inventory
@@ -83,7 +82,7 @@ def ingest(
     if missing:
         raise EvidenceError(f"{missing[0]}: there is nothing here")
     known, context = _known(baseline, trust_root, enrolled_key, require_signed, at)
-    place = Place(lake)
+    place = open_lake(lake, storage, new=True)
     kept = take_inventory(place, inventory, now=datetime.now(UTC)) if inventory else Kept()
     if inventory and not (kept.known or kept.machines + kept.assessments + kept.others):
         raise EvidenceError(f"{inventory[0]}: nothing in it is inventory")
@@ -122,6 +121,7 @@ def ingest(
 @fleet.command(epilog="Example: cvmlab fleet evaluate --lake lake/ --baseline new.json")
 def evaluate(
     lake: LakePlace,
+    storage: Storage = None,
     baseline: BaselineFile = None,
     trust_root: Roots = None,
     enrolled_key: Enrolled = None,
@@ -138,7 +138,7 @@ def evaluate(
 
     known, context = _known(baseline, trust_root, enrolled_key, require_signed, at)
     with runner(scheduler, workers) as run, _bar("judging") as shown:
-        verdicts = judge(_there(lake), known, context, run=run, progress=shown)
+        verdicts = judge(open_lake(lake, storage), known, context, run=run, progress=shown)
     if as_json:
         derivation = derivation_of(known, context)
         print_json({"schema": "cvmlab.evaluate/1", "verdicts": verdicts, "derivation": derivation})
@@ -152,6 +152,7 @@ def evaluate(
 def sql(
     query: Annotated[str, typer.Argument(help="A question in SQL; it can change nothing.")],
     lake: LakePlace,
+    storage: Storage = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +161,7 @@ def sql(
 
     if as_csv and as_json:
         raise EvidenceError("--csv and --json exclude each other")
-    found = ask(_there(lake), query)
+    found = ask(open_lake(lake, storage), query)
     if as_csv:
         from cvmlab.exchange import write_csv
 
@@ -175,6 +176,7 @@ def sql(
 @fleet.command(epilog="Example: cvmlab fleet compact --lake lake/ --keep-days 90")
 def compact(
     lake: LakePlace,
+    storage: Storage = None,
     keep_days: Annotated[
         int | None, typer.Option("--keep-days", metavar="N", min=0, help="Remove what is older than this.")
     ] = None,
@@ -183,7 +185,7 @@ def compact(
     """Join small files; with --keep-days remove old evidence and what only that referred to."""
     from cvmlab.fleet.lake.care import compact as care
 
-    counts = care(_there(lake), keep_days=keep_days)
+    counts = care(open_lake(lake, storage), keep_days=keep_days)
     if as_json:
         print_json({"schema": "cvmlab.compact/1", **_numbers(counts)})
     else:
@@ -211,16 +213,6 @@ def _known(
 
     known = load_baseline(baseline, require_signed=signed or ()) if baseline is not None else None
     return known, load_context(trust_roots=roots or (), enrolled_keys=enrolled or (), at=at)
-
-
-def _there(location: str) -> Lake:
-    from cvmlab.fleet.lake import Lake as Place
-    from cvmlab.tables_lake import ATTESTATIONS, MACHINES, QUARANTINE
-
-    lake = Place(location)
-    if all(lake.delta(table) is None for table in (ATTESTATIONS, QUARANTINE, MACHINES)):
-        raise EvidenceError(f"{location}: no lake is here; `cvmlab fleet ingest` makes one")
-    return lake
 
 
 @contextmanager
