@@ -70,10 +70,10 @@ def ingest(
     Stopped at any point, it is simply run again. Exit code 1 where something went into quarantine.
     """
     from cvmlab.fleet.lake.evaluation import evaluate as judge
-    from cvmlab.fleet.lake.ingest import ingest as add
+    from cvmlab.fleet.lake.ingest import ingest_paths as add
     from cvmlab.fleet.lake.records import Kept, take_inventory
     from cvmlab.fleet.lake.run import runner
-    from cvmlab.fleet.lake.submissions import VerifierStore, find_submissions
+    from cvmlab.fleet.lake.submissions import VerifierStore
     from cvmlab.fleet.recommend_lake import recommend_lake, record_recommendations
 
     if not paths and not inventory:
@@ -90,7 +90,7 @@ def ingest(
         with _bar("reading") as shown:
             counts = add(
                 place,
-                find_submissions(paths or ()),
+                paths or (),
                 store=VerifierStore(verifier),
                 run=run,
                 progress=lambda done: shown(done.submissions),

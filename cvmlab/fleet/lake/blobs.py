@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.errors import EvidenceError, MissingExtraError
 from cvmlab.evidence.sources import MAX_FILE
-from cvmlab.fleet.lake.schema import among, arrow_table
+from cvmlab.fleet.lake.schema import arrow_table
 from cvmlab.tables_lake import BLOBS
 
 if TYPE_CHECKING:
@@ -112,12 +112,11 @@ class Blobs:
             return {}
         if depth > MAX_DEPTH:
             raise EvidenceError(f"{self._lake.address(BLOBS)}: contents rest on each other without end")
-        found = self._lake.read(
-            BLOBS,
-            columns=["sha256", "size", "base", "data"],
-            where=among("sha256", pa.array(sorted(names))),
-        )
-        rows = {row["sha256"]: row for row in found.to_pylist()}
+        columns = ("sha256", "size", "base", "data")
+        keys, table = self._lake.keys(BLOBS, "sha256"), self._lake.dataset(BLOBS)
+        rows: dict[str, dict[str, Any]] = {}
+        for found in keys.rows(table, pa.array(sorted(names)), columns):
+            rows |= {row["sha256"]: row for row in found.to_pylist()}
         missing = sorted(names - rows.keys())
         if missing:
             raise EvidenceError(f"{self._lake.address(BLOBS)}: {len(missing)} missing, such as {missing[0]}")

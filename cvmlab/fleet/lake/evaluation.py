@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.baseline.document_json import baseline_to_json
@@ -17,7 +18,9 @@ from cvmlab.findings import Problem
 from cvmlab.fleet.evaluate import FILES_COLUMN, evaluate_batch, evidence_schema
 from cvmlab.fleet.lake.blobs import Blobs
 from cvmlab.fleet.lake.run import Runner
-from cvmlab.fleet.lake.schema import among, arrow_table, versions
+from cvmlab.fleet.lake.schema import arrow_table, versions
+from cvmlab.fleet.lake.sent import make_sendable
+from cvmlab.fleet.profiles import Profiles
 from cvmlab.tables_lake import ATTESTATIONS, FINDINGS, QUARANTINE, VERDICTS
 
 if TYPE_CHECKING:
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
     from cvmlab.baseline.document import Baseline
     from cvmlab.fleet.lake.store import Lake
 
-BATCH: Final = 1024
+BATCH: Final = 512
 """Most attestations judged together."""
-BATCH_BYTES: Final = 128 << 20
+BATCH_BYTES: Final = 64 << 20
 _COLUMNS: Final = (
     "attestation",
     "machine",
@@ -83,38 +86,38 @@ def evaluate(
         lake: The lake.
         baseline: The baseline; None for none.
         context: What the verifier knows of all machines. What it knows of one came with its ingest.
-        run: Where batches are judged; in this process by default.
+        run: Where batches are judged and written; in this process by default.
         progress: Called with the number of verdicts after each batch.
 
     Returns:
         Verdicts that were added.
     """
     context = context or VerifierContext()
-    derivation = derivation_of(baseline, context)
-    work = partial(_judge, lake, baseline, context, derivation)
+    make_sendable(context)
+    work = partial(_added, lake, baseline, baseline_hash(baseline), context, derivation_of(baseline, context))
     total = 0
-    for judged in (run or Runner()).map(work, _open(lake, derivation)):
-        lake.append(FINDINGS, judged.findings, key=("attestation", "derivation", "position"))
-        lake.append(QUARANTINE, judged.quarantine, key=("attestation",))
-        total += lake.append(VERDICTS, judged.verdicts, key=("attestation", "derivation"))
+    for added in (run or Runner()).map(work, _open(lake, derivation_of(baseline, context))):
+        total += added
         if progress is not None:
             progress(total)
     return total
 
 
-def _open(lake: Lake, derivation: str) -> Iterator[pa.Table]:
+def _open(lake: Lake, derivation: str) -> Iterator[pa.RecordBatch]:
     """Yield the attestations without a verdict of this derivation, in batches of bounded size."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    verdicts = lake.dataset(VERDICTS)
+    verdicts, keys = lake.dataset(VERDICTS), lake.keys(VERDICTS, "attestation")
     for found in lake.dataset(ATTESTATIONS).to_batches(columns=list(_COLUMNS), batch_size=BATCH):
         if not len(found):
             continue
-        ids = found.column("attestation")
-        where = among("derivation", pa.array([derivation])) & among("attestation", ids)
-        judged = verdicts.to_table(columns=["attestation"], filter=where).column("attestation")
-        new = found.filter(pc.invert(pc.is_in(ids, value_set=judged.combine_chunks())))
+        ids = found.column("attestation").cast(pa.string())
+        judged: list[str] = []
+        for rows in keys.rows(verdicts, keys.maybe(verdicts, ids), ("attestation", "derivation")):
+            same = rows.filter(pc.equal(rows.column("derivation").cast(pa.string()), derivation))
+            judged += same.column("attestation").to_pylist()
+        new = found.filter(pc.invert(pc.is_in(ids, value_set=pa.array(judged, pa.string()))))
         first, size = 0, 0
         for index, bytes_ in enumerate(new.column("size").to_pylist()):
             if index > first and size + bytes_ > BATCH_BYTES:
@@ -125,8 +128,42 @@ def _open(lake: Lake, derivation: str) -> Iterator[pa.Table]:
             yield new.slice(first)
 
 
+def _added(
+    lake: Lake,
+    baseline: Baseline | None,
+    hashed: str | None,
+    context: VerifierContext,
+    derivation: str,
+    found: pa.RecordBatch,
+) -> int:
+    """Judge and write, in whichever process; what was written before is not written again."""
+    made = {"baseline_hash": hashed, "derivation": derivation, "evaluated": datetime.now(UTC), **versions()}
+    judged = _judge(lake, _profiles(hashed, baseline), context, made, found)
+    lake.append(FINDINGS, judged.findings, key=("attestation", "derivation", "position"))
+    lake.append(QUARANTINE, judged.quarantine, key=("attestation",))
+    return lake.append(VERDICTS, judged.verdicts, key=("attestation", "derivation"))
+
+
+class _Kept(local):
+    """What a thread keeps from batch to batch: profiles against the last baseline."""
+
+    hashed: str | None = None
+    profiles: Profiles | None = None
+
+
+_KEPT: Final = _Kept()
+
+
+def _profiles(hashed: str | None, baseline: Baseline | None) -> Profiles | None:
+    if baseline is None:
+        return None
+    if _KEPT.profiles is None or _KEPT.hashed != hashed:
+        _KEPT.hashed, _KEPT.profiles = hashed, Profiles(baseline)
+    return _KEPT.profiles
+
+
 def _judge(
-    lake: Lake, baseline: Baseline | None, context: VerifierContext, derivation: str, found: pa.RecordBatch
+    lake: Lake, profiles: Profiles | None, context: VerifierContext, made: _Row, found: pa.RecordBatch
 ) -> Judged:
     rows = found.to_pylist()
     wanted = {name for row in rows for name in (*row["blobs"], *row["verifier_blobs"])}
@@ -140,13 +177,12 @@ def _judge(
     bad: list[_Row] = []
     for keys, group in groups.items():
         own = _enrolled(context, keys, contents)
-        judged = evaluate_batch(_evidence(group, contents), baseline=baseline, context=own)
-        made = {
-            "baseline_hash": baseline_hash(baseline),
-            "derivation": derivation,
-            "evaluated": datetime.now(UTC),
-            **versions(),
-        }
+        judged = evaluate_batch(
+            _evidence(group, contents),
+            baseline=profiles.baseline if profiles is not None else None,
+            context=own,
+            profiles=profiles,
+        )
         for row, result in zip(group, judged.to_pylist(), strict=True):
             _add(row, result, made | {"context_hash": own.context_hash}, verdicts, findings, bad)
     return Judged(

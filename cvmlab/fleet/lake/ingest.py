@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cvmlab.fleet.lake.prepare import Prepared, prepare, submission_schema
 from cvmlab.fleet.lake.run import Runner
-from cvmlab.fleet.lake.submissions import VerifierStore
+from cvmlab.fleet.lake.submissions import VerifierStore, find_sources, find_submissions, read_source
 from cvmlab.tables_lake import ATTESTATIONS, BLOBS, PROFILE_EVENTS, PROFILES, QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     import pyarrow as pa
 
     from cvmlab.fleet.lake.store import Lake
-    from cvmlab.fleet.lake.submissions import Submission
+    from cvmlab.fleet.lake.submissions import Source, Submission
 
-BATCH_MACHINES: Final = 4096
-BATCH_BYTES: Final = 128 << 20
+Item = TypeVar("Item", bound=Any)
+
+BATCH_MACHINES: Final = 2048
+BATCH_BYTES: Final = 64 << 20
 """Most submissions, and most bytes, of one batch: this bounds memory."""
 
 GARBAGE: Final = "cvmlab-garbage"
@@ -66,7 +71,8 @@ def ingest(
         submissions: They are read as they are needed.
         store: The verifier's own files; None for none.
         received: When the evidence was received; now by default.
-        run: Where batches are prepared; in this process by default.
+        run: Where batches are prepared and written; in this process by default. Evidence is sent there: where
+            it lies in a place that workers see as well, `ingest_paths` spares this process to read it.
         progress: Called after each batch.
 
     Raises:
@@ -76,25 +82,81 @@ def ingest(
     return ingest_batches(lake, batches, run=run, progress=progress)
 
 
-def ingest_batches(
+def ingest_paths(
     lake: Lake,
-    batches: Iterable[pa.RecordBatch],
+    paths: Iterable[str | Path],
     *,
+    store: VerifierStore | None = None,
+    received: datetime | None = None,
     run: Runner | None = None,
     progress: Callable[[IngestCounts], None] | None = None,
 ) -> IngestCounts:
-    """Add batches of submissions (`cvmlab.fleet.lake.prepare.submission_schema`) to the lake."""
+    """Add what is found in folders, archives and files (`find_sources`); see `ingest`.
+
+    Where the workers see the same files, they read them; else evidence is read here and sent to them.
+    """
+    run = run or Runner()
+    store, received = store or VerifierStore(None), received or datetime.now(UTC)
+    if not run.shared:
+        return ingest(
+            lake, find_submissions(paths), store=store, received=received, run=run, progress=progress
+        )
+    load = partial(_read, store, received)
+    return ingest_batches(lake, _parts(find_sources(paths)), load=load, run=run, progress=progress)
+
+
+def _parts(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    rest = iter(sources)
+    while part := list(islice(rest, BATCH_MACHINES)):
+        yield part
+
+
+def _read(store: VerifierStore, received: datetime, sources: list[Source]) -> Iterator[pa.RecordBatch]:
+    return batches_of((one for source in sources for one in read_source(source)), store, received)
+
+
+def ingest_batches(
+    lake: Lake,
+    items: Iterable[Item],
+    *,
+    load: Callable[[Item], Iterable[pa.RecordBatch]] | None = None,
+    run: Runner | None = None,
+    progress: Callable[[IngestCounts], None] | None = None,
+) -> IngestCounts:
+    """Add batches of submissions (`cvmlab.fleet.lake.prepare.submission_schema`) to the lake.
+
+    A worker reads, prepares and writes, and only counts come back: one process that writes for all would
+    limit how many workers are of use. What a worker wrote that died before it said so counts as known.
+
+    Args:
+        lake: The lake; workers must reach it.
+        items: Batches, or with `load` what it makes batches of.
+        load: Reads batches, where they are prepared; a function that can be pickled.
+        run: Where this happens; in this process by default.
+        progress: Called after each item.
+    """
     counts = IngestCounts()
-    for prepared in (run or Runner()).map(prepare, batches):
+    for found in (run or Runner()).map(partial(_added, lake, load), items):
+        for name in IngestCounts.__slots__:
+            setattr(counts, name, getattr(counts, name) + getattr(found, name))
+        if progress is not None:
+            progress(counts)
+    return counts
+
+
+def _added(lake: Lake, load: Callable[[Item], Iterable[pa.RecordBatch]] | None, item: Item) -> IngestCounts:
+    import pyarrow.compute as pc
+
+    counts = IngestCounts()
+    batches = load(item) if load is not None else (item,)
+    for prepared in map(prepare, batches):
         added = commit(lake, prepared)
         found = len(prepared.attestations) + len(prepared.quarantine)
         counts.submissions += found
         counts.added += added[0]
         counts.quarantined += added[1]
         counts.known += found - sum(added)
-        counts.size += sum(prepared.attestations.column("size").to_pylist())
-        if progress is not None:
-            progress(counts)
+        counts.size += pc.sum(prepared.attestations.column("size")).as_py() or 0
     return counts
 
 

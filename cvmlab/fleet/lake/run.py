@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,11 +21,17 @@ Out = TypeVar("Out")
 class Runner:
     """Runs a function on batches, in this process.
 
-    A subclass may run it elsewhere: functions are pure, and batches and results are pickled.
+    A subclass may run it elsewhere: what a function does twice is as if done once, and batches and results
+    are pickled.
+
+    Attributes:
+        shared: Whether what runs functions sees the files that this process sees.
     """
 
+    shared = True
+
     def map(self, function: Callable[[In], Out], batches: Iterable[In]) -> Iterator[Out]:
-        """Return the results in order of the batches; few batches are taken ahead."""
+        """Return the results, in any order; few batches are taken ahead."""
         return map(function, batches)
 
 
@@ -34,22 +39,30 @@ class DaskRunner(Runner):
     """Runs a function on a Dask cluster; what a worker that died had is done again by another.
 
     Args:
-        client: The client.
+        client: The client of ``distributed``.
+        shared: Whether its workers see the files that this process sees.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, *, shared: bool = False) -> None:
+        self.client = client
+        self.shared = shared
 
     def map(self, function: Callable[[In], Out], batches: Iterable[In]) -> Iterator[Out]:
-        """Return the results in order of the batches."""
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        waiting: deque[Any] = deque()
+        """Return the results as they come: no worker waits for another."""
+        from distributed import wait
+
+        # the library is not annotated
+        first_of: Any = wait
+        workers = max(1, len(self.client.scheduler_info()["workers"]))
+        waiting: set[Any] = set()
         for batch in batches:
-            waiting.append(self._client.submit(function, batch, pure=False, retries=RETRIES))
-            if len(waiting) >= AHEAD * workers:
-                yield waiting.popleft().result()
+            waiting.add(self.client.submit(function, batch, pure=False, retries=RETRIES))
+            while len(waiting) >= AHEAD * workers:
+                done, waiting = first_of(waiting, return_when="FIRST_COMPLETED")
+                yield from (one.result() for one in done)
         while waiting:
-            yield waiting.popleft().result()
+            done, waiting = first_of(waiting, return_when="FIRST_COMPLETED")
+            yield from (one.result() for one in done)
 
 
 @contextmanager
@@ -93,4 +106,4 @@ def runner(scheduler: str | None = None, workers: int = 0) -> Iterator[Runner]:
         ) as cluster,
         make_client(cluster) as client,
     ):
-        yield DaskRunner(client)
+        yield DaskRunner(client, shared=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.errors import EvidenceError, MissingExtraError
-from cvmlab.fleet.lake.schema import among, arrow_schema, checked
+from cvmlab.fleet.lake.keys import Keys
+from cvmlab.fleet.lake.schema import arrow_schema, checked
 from cvmlab.tables_lake import LAKE_TABLES, PARTITIONED, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ class Lake:
         self.location = str(location).rstrip("/")
         self.remote = "://" in self.location
         self.storage_options = dict(storage_options or {})
+        self._keys: dict[tuple[str, str], Keys] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_opened, (self.location, self.storage_options))
+        return (_opened, (self.location, tuple(self.storage_options.items())))
+
+    def keys(self, table: Table, column: str) -> Keys:
+        """Return where a table's keys are, with what was learned of them before."""
+        return self._keys.setdefault((table.name, column), Keys(column))
 
     def address(self, table: Table | str) -> str:
         """Return the folder or URL of a table."""
@@ -162,7 +168,7 @@ class Lake:
         for attempt in range(_TRIES):
             try:
                 found = self._created(table)
-                new = _new_rows(found, data, tuple(key))
+                new = self._new_rows(found, table, data, tuple(key))
                 if not len(new):
                     return 0
                 self._write(found, table, new, exclusive=bool(key))
@@ -192,6 +198,26 @@ class Lake:
             commit_properties=properties,
         )
 
+    def _new_rows(self, found: DeltaTable, table: Table, data: pa.Table, key: tuple[str, ...]) -> pa.Table:
+        """Return the rows of `data` whose key is new, as the table is in `found`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not key or not len(data):
+            return data
+        keys = self.keys(table, key[0])
+        dataset = found.to_pyarrow_dataset(schema=arrow_schema(table))
+        known = keys.maybe(dataset, pc.unique(data.column(key[0])))
+        there: set[tuple[object, ...]] = set()
+        for rows in keys.rows(dataset, known, key):
+            there.update(zip(*(rows.column(name).to_pylist() for name in key), strict=True))
+        keep = []
+        for index, row in enumerate(zip(*(data.column(name).to_pylist() for name in key), strict=True)):
+            if row not in there:
+                there.add(row)
+                keep.append(index)
+        return data if len(keep) == len(data) else data.take(pa.array(keep, pa.int64()))
+
     def _created(self, table: Table) -> DeltaTable:
         """Return a table, made where there was none; where two make it at once, the first wins."""
         from deltalake import CommitProperties, DeltaTable, Transaction
@@ -212,24 +238,6 @@ class Lake:
         )
 
 
-def _new_rows(found: DeltaTable, data: pa.Table, key: tuple[str, ...]) -> pa.Table:
-    """Return the rows of `data` whose key is new; the scan takes bounded memory."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not key:
-        return data
-    where = among(key[0], pc.unique(data.column(key[0])))
-    rows = found.to_pyarrow_dataset().to_table(columns=list(key), filter=where)
-    there = set(zip(*(rows.column(name).to_pylist() for name in key), strict=True))
-    keep = []
-    for index, row in enumerate(zip(*(data.column(name).to_pylist() for name in key), strict=True)):
-        if row not in there:
-            there.add(row)
-            keep.append(index)
-    return data if len(keep) == len(data) else data.take(pa.array(keep, pa.int64()))
-
-
 def _table(table: Table | str) -> Table:
     if not isinstance(table, str):
         return table
@@ -238,8 +246,10 @@ def _table(table: Table | str) -> Table:
     return BY_NAME[table]
 
 
-def _opened(location: str, storage_options: dict[str, str]) -> Lake:
-    return Lake(location, storage_options=storage_options)
+@lru_cache(maxsize=8)
+def _opened(location: str, storage_options: tuple[tuple[str, str], ...]) -> Lake:
+    """Open a lake that was sent to this process: once, so that what is learned of its keys is kept."""
+    return Lake(location, storage_options=dict(storage_options))
 
 
 def writer_of(table: Table) -> Any:
@@ -248,4 +258,10 @@ def writer_of(table: Table) -> Any:
 
     plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     columns = {c.name: plain for c in table.columns if c.dtype == "binary"}
-    return WriterProperties(compression="ZSTD", compression_level=3, column_properties=columns or None)
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=3,
+        # contents are looked up a few at a time, and a row group is what is read for one
+        max_row_group_size=1 << 14 if columns else 1 << 17,
+        column_properties=columns or None,
+    )

@@ -46,7 +46,38 @@ class Submission:
     evidence: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place with submissions that was not read yet.
+
+    Attributes:
+        path: The folder, archive or file.
+        folder: Whether it is one machine's folder.
+        reason: Why it cannot be used; empty where it may be.
+    """
+
+    path: Path
+    folder: bool = False
+    reason: str = ""
+
+
 def find_submissions(paths: Iterable[str | Path]) -> Iterator[Submission]:
+    """Walk folders, archives and files and read what is found; see `find_sources`."""
+    for source in find_sources(paths):
+        yield from read_source(source)
+
+
+def read_source(source: Source) -> Iterator[Submission]:
+    """Read the submissions of one place: one, or of an archive one for each machine."""
+    if source.reason:
+        yield _unusable(source.path, source.reason)
+    elif source.folder:
+        yield _folder(source.path)
+    else:
+        yield from _file(source.path)
+
+
+def find_sources(paths: Iterable[str | Path]) -> Iterator[Source]:
     """Walk folders, archives and files, in order of name; links are not followed.
 
     A folder with a file that is known as evidence is one machine's. Any other file is a submission by
@@ -57,12 +88,12 @@ def find_submissions(paths: Iterable[str | Path]) -> Iterator[Submission]:
         yield from _walk(Path(path), 0)
 
 
-def _walk(path: Path, depth: int) -> Iterator[Submission]:
+def _walk(path: Path, depth: int) -> Iterator[Source]:
     if not path.is_dir():
-        yield from _file(path)
+        yield Source(path)
         return
     if depth > MAX_DEPTH:
-        yield _unusable(path, f"more than {MAX_DEPTH} folders deep")
+        yield Source(path, reason=f"more than {MAX_DEPTH} folders deep")
         return
     try:
         with os.scandir(path) as found:
@@ -70,13 +101,12 @@ def _walk(path: Path, depth: int) -> Iterator[Submission]:
         folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
         plain = [Path(e.path) for e in entries if not e.is_dir(follow_symlinks=False)]
     except OSError as error:
-        yield _unusable(path, f"cannot be read: {error.strerror or error}")
+        yield Source(path, reason=f"cannot be read: {error.strerror or error}")
         return
     if any(_is_named_evidence(one) for one in plain):
-        yield _folder(path)
+        yield Source(path, folder=True)
     else:
-        for one in plain:
-            yield from _file(one)
+        yield from map(Source, plain)
     for folder in folders:
         yield from _walk(folder, depth + 1)
 
