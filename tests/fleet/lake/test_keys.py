@@ -7,7 +7,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pytest
 
 from cvmlab.fleet.lake import Lake
 from cvmlab.fleet.lake import keys as module
@@ -19,6 +18,8 @@ from cvmlab.tables_lake import QUARANTINE
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import pytest
 
 
 def name_of(number: int) -> str:
@@ -99,4 +100,4 @@ def test_lake_sent_to_a_process_keeps_what_it_learned(tmp_path: Path) -> None:
     import pickle
 
     sent = pickle.dumps(Lake(tmp_path, storage_options={"region": "x"}))
-    assert pickle.loads(sent) is pickle.loads(sent)  # noqa: S301 - made here
+    assert pickle.loads(sent) is pickle.loads(sent)
