@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError
 from cvmlab.fleet.lake.ingest import GARBAGE
-from cvmlab.fleet.lake.schema import day_of
+from cvmlab.fleet.lake.schema import among, arrow_schema, day_of
 from cvmlab.fleet.lake.store import writer_of
 from cvmlab.tables_lake import ATTESTATIONS, BLOBS, CHANGES, LAKE_TABLES, PARTITIONED, PROFILES, QUARANTINE
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cvmlab.fleet.lake.store import Lake
 
 GRACE: Final = timedelta(days=1)
@@ -43,8 +45,6 @@ def compact(
     Raises:
         EvidenceError: A number is negative.
     """
-    from deltalake import CommitProperties, Transaction
-
     if (keep_days or 0) < 0 or vacuum_hours < 0:
         raise EvidenceError("days and hours to keep are not negative")
     now = now or datetime.now(UTC)
@@ -55,15 +55,7 @@ def compact(
             found = lake.delta(table) if table.name in PARTITIONED - CHANGES else None
             if found is not None:
                 expired += int(found.delete(f"day < '{first}'").get("num_deleted_rows") or 0)
-        names = _unused(lake, now - GRACE)
-        for start in range(0, len(names), _REMOVE):
-            found = lake.delta(BLOBS)
-            if found is not None:
-                turn = found.transaction_version(GARBAGE) or 0
-                listed = ", ".join(f"'{name}'" for name in names[start : start + _REMOVE])
-                properties = CommitProperties(app_transactions=[Transaction(GARBAGE, turn + 1)])
-                gone = found.delete(f"sha256 in ({listed})", commit_properties=properties)
-                contents += int(gone.get("num_deleted_rows") or 0)
+        contents = _collected(lake, now - GRACE)
     for table in LAKE_TABLES:
         found = lake.delta(table)
         if found is not None:
@@ -77,24 +69,59 @@ def compact(
     return CareCounts(joined, expired, contents, deleted)
 
 
-def _unused(lake: Lake, before: datetime) -> list[str]:
-    """Return the old contents that no row refers to, neither itself nor by one that rests on it."""
-    used: set[str] = set()
+def _collected(lake: Lake, before: datetime) -> int:
+    """Remove the contents that nothing refers to; return how many.
+
+    An ingest may refer to one meanwhile. If its row is there after the removal, the content is put back
+    here; if not yet, the ingest sees the removal once its row is written, and stores the content again.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from deltalake import CommitProperties, Transaction
+
+    start = lake.delta(BLOBS)
+    if start is None:
+        return 0
+    contents = start.to_pyarrow_dataset(schema=arrow_schema(BLOBS))
+    rows = contents.to_table(columns=["sha256", "base", "written"])
+    old = rows.filter(pc.less(rows.column("written"), pa.scalar(before, rows.column("written").type)))
+    names = old.column("sha256").filter(pc.invert(pc.is_in(old.column("sha256"), _used(lake, rows))))
+    removed = 0
+    for first in range(0, len(names), _REMOVE):
+        found = lake.delta(BLOBS) or start
+        turn = found.transaction_version(GARBAGE) or 0
+        listed = ", ".join(f"'{name}'" for name in names.slice(first, _REMOVE).to_pylist())
+        properties = CommitProperties(app_transactions=[Transaction(GARBAGE, turn + 1)])
+        gone = found.delete(f"sha256 in ({listed})", commit_properties=properties)
+        removed += int(gone.get("num_deleted_rows") or 0)
+    if removed:
+        back = names.filter(pc.is_in(names, _used(lake, rows)))
+        if len(back):
+            lost = contents.to_table(filter=among("sha256", back))
+            removed -= lake.append(BLOBS, lost, key=("sha256",))
+    return removed
+
+
+def _used(lake: Lake, contents: pa.Table) -> pa.Array:
+    """Return the contents that rows refer to, themselves or by one that rests on them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [pa.array([], pa.string())]
     for table, columns in (
         (ATTESTATIONS, ("blobs", "verifier_blobs")),
         (QUARANTINE, ("blobs",)),
         (PROFILES, ("log",)),
     ):
-        for batch in lake.dataset(table).to_batches(columns=list(columns)):
-            for name in columns:
-                column = batch.column(name)
-                flat = column.flatten() if name != "log" else column
-                used.update(value for value in flat.to_pylist() if value is not None)
-    rows = lake.read(BLOBS, columns=["sha256", "base", "written"]).to_pylist()
-    base_of = {row["sha256"]: row["base"] for row in rows}
-    for name in tuple(used):
-        base = base_of.get(name)
-        while base is not None and base not in used:
-            used.add(base)
-            base = base_of.get(base)
-    return sorted(r["sha256"] for r in rows if r["sha256"] not in used and r["written"] < before)
+        for name in columns:
+            column = lake.read(table, columns=[name]).column(name)
+            flat = pc.list_flatten(column) if name != "log" else column
+            parts.append(pc.unique(flat.cast(pa.string())))
+    used = pc.unique(pa.concat_arrays(parts).drop_null())
+    names, bases = contents.column("sha256").cast(pa.string()), contents.column("base").cast(pa.string())
+    while True:
+        found = pc.unique(bases.filter(pc.is_in(names, used)).drop_null())
+        more = found.filter(pc.invert(pc.is_in(found, used)))
+        if not len(more):
+            return used
+        used = pa.concat_arrays([used, more])

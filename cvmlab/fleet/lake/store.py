@@ -185,9 +185,12 @@ class Lake:
         from deltalake import CommitProperties, Transaction, write_deltalake
 
         turn = found.transaction_version(_TURN) or 0
+        marks = [Transaction(_TURN, turn + 1)] if exclusive else []
+        if (found.transaction_version(_VERSION) or 0) < SCHEMA_VERSION:
+            # from now on rows may have columns that an older program would not know
+            marks.append(Transaction(_VERSION, SCHEMA_VERSION))
         properties = CommitProperties(
-            max_commit_retries=0 if exclusive else 20,
-            app_transactions=[Transaction(_TURN, turn + 1)] if exclusive else None,
+            max_commit_retries=0 if exclusive else 20, app_transactions=marks or None
         )
         write_deltalake(
             found,

@@ -290,3 +290,55 @@ def same(one: Lake, other: Lake) -> bool:
 def test_batch_of_nothing_is_written_without_harm(tmp_path: Path) -> None:
     rows = prepare(pa.RecordBatch.from_pylist([], schema=submission_schema()))
     assert commit(Lake(tmp_path), rows) == (0, 0)
+
+
+@pytest.mark.parametrize("when", ["after it looked", "between contents and row", "after the row"])
+def test_what_is_sent_again_while_retention_removes_it_is_kept(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from cvmlab.fleet.lake import care
+
+    now = datetime.now(UTC) + timedelta(days=2)
+    sent, _ = inbox(tmp_path, ("baseline", "cmdline_changed"))
+    lake = Lake(tmp_path / "lake")
+    ingest(lake, find_submissions([sent]), received=now - timedelta(days=40))
+    other = Lake(tmp_path / "lake")
+    used, append = care._used, Lake.append
+    done: list[str] = []
+
+    def again() -> None:
+        if not done:
+            done.append(when)
+            ingest(other, find_submissions([sent]), received=now)
+
+    def looked(*args: object) -> pa.Array:
+        found = used(*args)
+        again()
+        return found
+
+    def appended(self: Lake, table: object, *args: object, **options: object) -> int:
+        if self is other and table is ATTESTATIONS and len(done) == 1:
+            done.append("removed")
+            care.compact(lake, keep_days=30, now=now, vacuum_hours=0)
+        return append(self, table, *args, **options)
+
+    if when == "after it looked":
+        monkeypatch.setattr(care, "_used", looked)
+        compact(lake, keep_days=30, now=now, vacuum_hours=0)
+    elif when == "between contents and row":
+        compact(lake, keep_days=30, now=now - timedelta(days=2), vacuum_hours=0)
+        monkeypatch.setattr(Lake, "append", appended)
+        again()
+        assert done[-1] == "removed"
+    else:
+        compact(lake, keep_days=30, now=now - timedelta(days=2), vacuum_hours=0)
+        again()
+        compact(lake, keep_days=30, now=now, vacuum_hours=0)
+    assert set(contents(lake)) == {"baseline", "cmdline_changed"}
+    for machine, files in contents(lake).items():
+        found = Blobs(lake).get(blob for _, blob in files)
+        assert {name: found[blob] for name, blob in files} == {
+            one.name: one.read_bytes() for one in (sent / machine).iterdir()
+        }

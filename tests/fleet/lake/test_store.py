@@ -112,3 +112,34 @@ def test_a_folder_is_read_without_python_in_arrows_threads(tmp_path: Path) -> No
     assert isinstance(files, SubTreeFileSystem)
     assert not isinstance(files.base_fs, PyFileSystem)
     assert len(lake.read(MACHINES)) == 1
+
+
+def test_lake_of_an_older_version_is_read_and_gets_the_new_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from cvmlab.fleet.lake import store
+    from cvmlab.fleet.lake.ask import sql
+    from cvmlab.fleet.lake.care import compact
+    from cvmlab.schema import Column
+
+    Lake(tmp_path).append(QUARANTINE, rows("old"), key=["attestation"])
+    added = Column("ticket", "object", "A column of a later version", nullable=True)
+    newer = replace(QUARANTINE, columns=(*QUARANTINE.columns, added))
+    monkeypatch.setitem(store.BY_NAME, "quarantine", newer)
+    monkeypatch.setattr(store, "SCHEMA_VERSION", 2)
+    lake = Lake(tmp_path)
+    query = "select machine, ticket from quarantine order by machine"
+    assert sql(lake, query).to_pylist() == [{"machine": "old", "ticket": None}]
+    new = rows("old", "new").append_column("ticket", [["T1", "T2"]])
+    assert lake.append(newer, new, key=["attestation"]) == 1
+    for _ in range(2):
+        assert sql(lake, query).to_pylist() == [
+            {"machine": "new", "ticket": "T2"},
+            {"machine": "old", "ticket": None},
+        ]
+        compact(lake, vacuum_hours=0)
+    monkeypatch.setattr(store, "SCHEMA_VERSION", 1)
+    with pytest.raises(EvidenceError, match="written by schema version 2, and this program knows 1: install"):
+        Lake(tmp_path).read("quarantine")
