@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError
 from cvmlab.fleet.lake.ingest import GARBAGE
-from cvmlab.fleet.lake.schema import among, arrow_schema, day_of
+from cvmlab.fleet.lake.schema import among, day_of
 from cvmlab.fleet.lake.store import writer_of
 from cvmlab.tables_lake import ATTESTATIONS, BLOBS, CHANGES, LAKE_TABLES, PARTITIONED, PROFILES, QUARANTINE
 
@@ -82,7 +82,7 @@ def _collected(lake: Lake, before: datetime) -> int:
     start = lake.delta(BLOBS)
     if start is None:
         return 0
-    contents = start.to_pyarrow_dataset(schema=arrow_schema(BLOBS))
+    contents = lake.scan(start, BLOBS)
     rows = contents.to_table(columns=["sha256", "base", "written"])
     old = rows.filter(pc.less(rows.column("written"), pa.scalar(before, rows.column("written").type)))
     names = old.column("sha256").filter(pc.invert(pc.is_in(old.column("sha256"), _used(lake, rows))))

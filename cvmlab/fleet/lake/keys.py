@@ -28,6 +28,9 @@ MAX_HASHES: Final = 32 << 20
 """Most bytes of hashes kept; beyond it columns of keys are read again where a key may be known."""
 _PROBES: Final = 8
 _HALF: Final = np.uint64(32)
+_DIGEST: Final = 64
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Spreads bits: 2**64 divided by the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
 
 
 class Keys:
@@ -110,9 +113,26 @@ def _bytes(groups: Iterable[Words]) -> int:
 
 
 def _hashes(values: pa.Array) -> Words:
+    """Hash texts: digests in hex by their words, which are random as they are; any other text by pandas."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
     from pandas.util import hash_array
 
-    found: Words = hash_array(values.to_numpy(zero_copy_only=False), categorize=False)
+    texts = values.cast(pa.string())
+    digest = pc.equal(pc.binary_length(texts), _DIGEST).fill_null(False).to_numpy(zero_copy_only=False)
+    found = np.zeros(len(texts), np.uint64)
+    if digest.any():
+        whole = texts if digest.all() else pa.concat_arrays([texts.filter(pa.array(digest))])
+        first = np.frombuffer(whole.buffers()[1], np.int32)[whole.offset]
+        words = np.frombuffer(whole.buffers()[2], np.uint8)[first : first + len(whole) * _DIGEST]
+        total = np.zeros(len(whole), np.uint64)
+        for column in words.reshape(-1, _DIGEST).view(np.uint64).T:
+            total = (total ^ column) * _MIX
+            total ^= total >> _HALF
+        found[digest] = total
+    if not digest.all():
+        rest = texts.filter(pa.array(~digest)).fill_null("")
+        found[~digest] = hash_array(rest.to_numpy(zero_copy_only=False), categorize=False)
     return found
 
 

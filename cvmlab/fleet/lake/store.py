@@ -100,7 +100,11 @@ class Lake:
         found = self.delta(table)
         if found is None:
             return ds.dataset(arrow_schema(_table(table)).empty_table())
-        return found.to_pyarrow_dataset(schema=self._wanted(table, found), filesystem=self._files(table))
+        return self.scan(found, table)
+
+    def scan(self, found: DeltaTable, table: Table | str) -> ds.Dataset:
+        """Return a table as it was when it was opened; see `dataset`."""
+        return found.to_pyarrow_dataset(schema=self._wanted(table), filesystem=self._files(table))
 
     def _files(self, table: Table | str) -> Any:
         """Return Arrow's own file system for a folder; None for object storage.
@@ -114,7 +118,7 @@ class Lake:
             return None
         return fs.SubTreeFileSystem(str(Path(self.address(table)).resolve()), fs.LocalFileSystem())
 
-    def _wanted(self, table: Table | str, found: DeltaTable) -> pa.Schema | None:
+    def _wanted(self, table: Table | str) -> pa.Schema | None:
         """Read columns that a later version added as absent: a lake is read without being rewritten."""
         if isinstance(table, str) and table not in BY_NAME:
             return None
@@ -209,7 +213,7 @@ class Lake:
         if not key or not len(data):
             return data
         keys = self.keys(table, key[0])
-        dataset = found.to_pyarrow_dataset(schema=arrow_schema(table))
+        dataset = self.scan(found, table)
         known = keys.maybe(dataset, pc.unique(data.column(key[0])))
         there: set[tuple[object, ...]] = set()
         for rows in keys.rows(dataset, known, key):
@@ -264,7 +268,7 @@ def writer_of(table: Table) -> Any:
     return WriterProperties(
         compression="ZSTD",
         compression_level=3,
-        # contents are looked up a few at a time, and a row group is what is read for one
-        max_row_group_size=1 << 14 if columns else 1 << 17,
+        # a row group is what is read for one content, and what a question has in memory a few of
+        max_row_group_size=1 << 14 if columns else 1 << 15,
         column_properties=columns or None,
     )

@@ -202,6 +202,14 @@ def test_query_sees_tables_and_the_last_verdicts(tmp_path: Path) -> None:
     found = sql(lake, "select machine, verdict from latest_verdicts order by 1").to_pylist()
     assert [row["machine"] for row in found] == sorted(FEW)
     assert {r["verdict"] for r in found if r["machine"] == "baseline"} == {"trusted"}
+    for query in (
+        "with blobs as (select machine from LATEST_VERDICTS) select count(*) n from blobs",
+        "select count(*) n from (select machine from attestations) a join latest_verdicts v using (machine)",
+        "select count(*) n from query_table('attestations')",
+    ):
+        assert sql(lake, query).to_pylist() == [{"n": len(FEW)}]
+    names = sql(lake, "select table_name from information_schema.tables").to_pylist()
+    assert {row["table_name"] for row in names} >= {table.name for table in LAKE_TABLES}
 
 
 INGEST = """

@@ -101,3 +101,13 @@ def test_lake_sent_to_a_process_keeps_what_it_learned(tmp_path: Path) -> None:
 
     sent = pickle.dumps(Lake(tmp_path, storage_options={"region": "x"}))
     assert pickle.loads(sent) is pickle.loads(sent)
+
+
+def test_text_has_the_same_hash_beside_whatever_it_stands() -> None:
+    texts = [name_of(1), "short", name_of(2), "ü" * 32, "", None, "x" * 63, "x" * 65, name_of(3)]
+    together = module._hashes(pa.array(texts, pa.string()))
+    assert [module._hashes(pa.array([text], pa.string()))[0] for text in texts] == list(together)
+    assert list(module._hashes(pa.array(texts, pa.string()).slice(2, 5))) == list(together[2:7])
+    assert list(module._hashes(pa.array(texts, pa.string_view()))) == list(together)
+    many = module._hashes(pa.array([name_of(number) for number in range(20_000)]))
+    assert len(set(many.tolist())) == 20_000
