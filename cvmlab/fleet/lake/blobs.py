@@ -113,9 +113,9 @@ class Blobs:
         if depth > MAX_DEPTH:
             raise EvidenceError(f"{self._lake.address(BLOBS)}: contents rest on each other without end")
         columns = ("sha256", "size", "base", "data")
-        keys, table = self._lake.keys(BLOBS, "sha256"), self._lake.dataset(BLOBS)
+        keys, files = self._lake.keys(BLOBS, "sha256"), self._lake.files(BLOBS)
         rows: dict[str, dict[str, Any]] = {}
-        for found in keys.rows(table, pa.array(sorted(names)), columns):
+        for found in keys.rows(files, pa.array(sorted(names)), columns):
             rows |= {row["sha256"]: row for row in found.to_pylist()}
         missing = sorted(names - rows.keys())
         if missing:

@@ -108,7 +108,7 @@ def _open(lake: Lake, derivation: str) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    verdicts, keys = lake.dataset(VERDICTS), lake.keys(VERDICTS, "attestation")
+    verdicts, keys = lake.files(VERDICTS), lake.keys(VERDICTS, "attestation")
     for found in lake.dataset(ATTESTATIONS).to_batches(columns=list(_COLUMNS), batch_size=BATCH):
         if not len(found):
             continue

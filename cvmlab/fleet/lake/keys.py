@@ -9,13 +9,14 @@ never change, so each is read once, by its column of keys alone.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -33,6 +34,21 @@ _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 """Spreads bits: 2**64 divided by the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files that a table has, none of them opened.
+
+    Attributes:
+        schema: The table's schema.
+        paths: Where they are.
+        fragment: Opens one; columns that the table is laid out by are not in it.
+    """
+
+    schema: pa.Schema
+    paths: Sequence[str]
+    fragment: Callable[[str], ds.Fragment]
+
+
 class Keys:
     """The first column of a table's key, by file; safe to use from many threads.
 
@@ -48,27 +64,26 @@ class Keys:
         self._hashes: OrderedDict[str, list[Words]] = OrderedDict()
         self._size = 0
 
-    def maybe(self, dataset: ds.Dataset, values: pa.Array) -> pa.Array:
+    def maybe(self, files: Files, values: pa.Array) -> pa.Array:
         """Return those of the values that the table may have; what is left out it has not."""
         with self._lock:
             if self._filter is None:
                 self._filter = np.zeros(FILTER_BITS // 8, np.uint8)
-            fragments = {part.path: part for part in dataset.get_fragments()}
-            for path in fragments.keys() - self._seen:
-                for words in self._of(fragments[path], dataset.schema):
+            for path in set(files.paths) - self._seen:
+                for words in self._of(files, path):
                     for places in _places(words):
                         np.bitwise_or.at(self._filter, places >> 3, _bit(places))
-            self._seen = set(fragments)
+            self._seen = set(files.paths)
             there = np.ones(len(values), bool)
             for places in _places(_hashes(values)):
                 there &= (self._filter[places >> 3] & _bit(places)) != 0
         return values.filter(there)
 
-    def rows(self, dataset: ds.Dataset, values: pa.Array, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def rows(self, files: Files, values: pa.Array, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows that have one of the values, those of one file at a time.
 
         Args:
-            dataset: The table.
+            files: The table.
             values: Values of the key's first column, each once.
             columns: Columns to read, the key's first among them.
         """
@@ -79,29 +94,29 @@ class Keys:
             return
         wanted = np.sort(_hashes(values))
         texts = values.cast(pa.string())
-        for fragment in dataset.get_fragments():
+        for path in files.paths:
             with self._lock:
-                groups = self._of(fragment, dataset.schema)
+                groups = self._of(files, path)
             hit = [number for number, words in enumerate(groups) if _meet(wanted, words)]
             if not hit:
                 continue
-            part = fragment.subset(row_group_ids=hit)
-            read = part.to_table(schema=dataset.schema, columns=list(columns), use_threads=False)
+            part = files.fragment(path).subset(row_group_ids=hit)
+            read = part.to_table(schema=files.schema, columns=list(columns), use_threads=False)
             found = read.filter(pc.is_in(read.column(self._column).cast(pa.string()), value_set=texts))
             if len(found):
                 yield found
 
-    def _of(self, fragment: ds.Fragment, schema: pa.Schema) -> list[Words]:
+    def _of(self, files: Files, path: str) -> list[Words]:
         """Return the sorted hashes of each row group of a file."""
-        known = self._hashes.get(fragment.path)
+        known = self._hashes.get(path)
         if known is not None:
-            self._hashes.move_to_end(fragment.path)
+            self._hashes.move_to_end(path)
             return known
         groups = []
-        for part in fragment.split_by_row_group():
-            read = part.to_table(schema=schema, columns=[self._column], use_threads=False)
+        for part in files.fragment(path).split_by_row_group():
+            read = part.to_table(schema=files.schema, columns=[self._column], use_threads=False)
             groups.append(np.sort(_hashes(read.column(0).combine_chunks())))
-        self._hashes[fragment.path] = groups
+        self._hashes[path] = groups
         self._size += _bytes(groups)
         while self._size > MAX_HASHES and len(self._hashes) > 1:
             self._size -= _bytes(self._hashes.popitem(last=False)[1])

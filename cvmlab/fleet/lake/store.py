@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.errors import EvidenceError, MissingExtraError
-from cvmlab.fleet.lake.keys import Keys
+from cvmlab.fleet.lake.keys import Files, Keys
 from cvmlab.fleet.lake.schema import arrow_schema, checked
 from cvmlab.tables_lake import LAKE_TABLES, PARTITIONED, SCHEMA_VERSION
 
@@ -105,6 +105,30 @@ class Lake:
     def scan(self, found: DeltaTable, table: Table | str) -> ds.Dataset:
         """Return a table as it was when it was opened; see `dataset`."""
         return found.to_pyarrow_dataset(schema=self._wanted(table), filesystem=self._files(table))
+
+    def files(self, table: Table, found: DeltaTable | None = None) -> Files:
+        """Return the files of a table, as it is now or as it was when it was opened.
+
+        Raises:
+            EvidenceError: Another program marked rows of it as removed inside of files.
+        """
+        import pyarrow.dataset as ds
+        from pyarrow import fs
+
+        found = found or self.delta(table)
+        if found is None:
+            return Files(arrow_schema(table), (), ds.ParquetFileFormat().make_fragment)
+        features = set(found.protocol().reader_features or ())
+        if features & {"deletionVectors", "columnMapping"}:
+            raise EvidenceError(
+                f"{self.address(table)}: uses {', '.join(sorted(features))}: rewrite it without them"
+            )
+        if self.remote:
+            fragments = {part.path: part for part in self.scan(found, table).get_fragments()}
+            return Files(arrow_schema(table), tuple(fragments), fragments.__getitem__)
+        # a data set reads the statistics of each file first, which costs more the more there are
+        kind, store = ds.ParquetFileFormat(), fs.LocalFileSystem()
+        return Files(arrow_schema(table), found.file_uris(), lambda path: kind.make_fragment(path, store))
 
     def _files(self, table: Table | str) -> Any:
         """Return Arrow's own file system for a folder; None for object storage.
@@ -213,10 +237,10 @@ class Lake:
         if not key or not len(data):
             return data
         keys = self.keys(table, key[0])
-        dataset = self.scan(found, table)
-        known = keys.maybe(dataset, pc.unique(data.column(key[0])))
+        files = self.files(table, found)
+        known = keys.maybe(files, pc.unique(data.column(key[0])))
         there: set[tuple[object, ...]] = set()
-        for rows in keys.rows(dataset, known, key):
+        for rows in keys.rows(files, known, key):
             there.update(zip(*(rows.column(name).to_pylist() for name in key), strict=True))
         keep = []
         for index, row in enumerate(zip(*(data.column(name).to_pylist() for name in key), strict=True)):

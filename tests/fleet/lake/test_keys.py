@@ -47,7 +47,7 @@ def rows(numbers: Iterable[int], day: int = 1) -> pa.Table:
 
 def found(lake: Lake, keys: Keys, numbers: Iterable[int]) -> list[str]:
     """Machines found by key in the way that an append looks for them."""
-    table = lake.dataset(QUARANTINE)
+    table = lake.files(QUARANTINE)
     wanted = keys.maybe(table, pa.array([name_of(number) for number in numbers], pa.string()))
     return sorted(
         one
