@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from cvmlab.explain.catalogue import catalogue
@@ -9,7 +10,8 @@ from cvmlab.tables import TABLES
 from cvmlab.tpm.response_codes import TPM_CODES, TSS_CODES
 
 HERE = Path(__file__).resolve().parent
-
+SAMPLES = HERE.parent / "sample_data"
+MAX_SAMPLES = 6
 
 LATER = {
     "secure-boot-enabled": "Secure Boot on where the baseline has it off: not the fault that its opposite is",
@@ -20,8 +22,24 @@ LATER = {
 """Codes that were added to those of the first design, and what none of those said."""
 
 
+def samples_by_code() -> dict[str, list[str]]:
+    """Return the sample evidence that shows each cause; first that of which it is the primary one."""
+    primary: dict[str, list[str]] = {}
+    other: dict[str, list[str]] = {}
+    for place in ("boots", "edited", "azure", "fleet"):
+        for name, expected in json.loads((SAMPLES / place / "expected.json").read_text()).items():
+            for code in expected.get("primary", ()):
+                primary.setdefault(code, []).append(f"{place}/{name}")
+            beside = (*expected.get("independent", ()), *expected.get("info", ()))
+            under = expected.get("consequences", {}).values()
+            for code in (*beside, *(code for codes in under for code in codes)):
+                other.setdefault(code, []).append(f"{place}/{name}")
+    return {code: [*primary.get(code, ()), *other.get(code, ())] for code in {**primary, **other}}
+
+
 def causes_page() -> str:
     """Return docs/causes.md."""
+    samples = samples_by_code()
     lines = [
         "# Causes",
         "",
@@ -45,6 +63,9 @@ def causes_page() -> str:
         ]
         if entry.consequence_of:
             lines.append(f"- Can follow from: {', '.join(entry.consequence_of)}")
+        if shown := samples.get(entry.code):
+            more = f" and {len(shown) - MAX_SAMPLES} more" if len(shown) > MAX_SAMPLES else ""
+            lines.append(f"- Shown in sample_data by: {', '.join(shown[:MAX_SAMPLES])}{more}")
         lines.append("")
     return "\n".join(lines)
 
