@@ -298,7 +298,9 @@ def _register(
     events = register_events(log, number) if log is not None and log.set == pinned.set else []
     if not banks:
         claimed = tuple(sorted(in_baseline & set(log.banks if log is not None else ())))
-        rows = _rows(baseline, pinned, events, claimed, machine, "unproven") if events and claimed else []
+        # a log says of a register that nothing was measured into it, too
+        tells = bool(claimed and log is not None and log.set == pinned.set and log.events)
+        rows = _rows(baseline, pinned, events, claimed, machine, "unproven") if tells else []
         if quoted:
             why = (
                 f"the quotes cover {', '.join(sorted(quoted))}, the baseline {', '.join(sorted(in_baseline))}"

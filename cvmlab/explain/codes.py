@@ -64,7 +64,8 @@ _ACTION_BY_REGISTER: Final = {
 # words of a command line that name the kernel's own files, not what the kernel shall do
 _DEPLOYMENT_WORDS: Final = ("BOOT_IMAGE=", "ostree=", "initrd=")
 KERNEL_NAME: Final = re.compile(r"(vmlinu[xz]|bzimage|zimage|linux|kernel)([-._0-9].*)?|.*bzimage(\.efi)?")
-_FIRMWARE_PATHS: Final = ("Fv(", "MemoryMapped(")
+# UEFI PI 1.7, volume 3, section 8.3: some firmware gives the file of its volume without the volume
+_FIRMWARE_PATHS: Final = ("Fv(", "FvFile(", "MemoryMapped(")
 # systemd, src/boot/efi/linux.c: the vendor media path under which the stub starts the kernel it carries
 _STUB_KERNEL: Final = "venmedia(55c5d1f8-04cd-46b5-8a20-e56cbb3052d0"
 _UKI_SECTIONS: Final = {

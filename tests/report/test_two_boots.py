@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from remeasure import events_of, write_boot
 
 import cvmlab
 from cvmlab.errors import EvidenceError
@@ -79,6 +80,17 @@ def test_json_has_the_causes_and_registers_of_the_contract() -> None:
     assert {row["status"] for row in value["registers"]} == {"matches", "differs"}
     same = subprocess.run([*command, str(BOOTS / "baseline")], capture_output=True, check=False)
     assert same.returncode == 0
+
+
+def test_register_that_the_second_log_leaves_out_differs(tmp_path: Path) -> None:
+    boot = [event for event in events_of("baseline") if event.register != 14]
+    folder = write_boot(tmp_path / "without", boot)
+    found = cvmlab.diff(BOOTS / "baseline" / "eventlog.bin", folder / "eventlog.bin")
+    assert not found.same
+    rows = found.diff()
+    assert set(rows["register"]) == {14}
+    assert set(rows["change"]) == {"removed"}
+    assert [cause.code for cause in found.causes] == ["mok-changed"]
 
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "missing"])
