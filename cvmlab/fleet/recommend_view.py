@@ -248,7 +248,7 @@ def recommendations_document(found: Recommendations | FleetRecommendations) -> D
         blocks += [Heading("Evidence against configuration"), contradictions_table(shown)]
     blocks += [Heading("Rules"), rules_table(shown)]
     if shown.unhealthy:
-        blocks += [Heading("To do"), unhealthy_table(shown), *_remedies(shown)]
+        blocks += [Heading("To do"), unhealthy_table(shown), *remedies(shown)]
     blocks += _rest(shown)
     return Document("Recommendations", tuple(blocks))
 
@@ -298,7 +298,8 @@ def unhealthy_table(found: Summary) -> Table:
     return Table(columns, rows, total=found.to_do, caption="What is to be done")
 
 
-def _remedies(found: Summary) -> list[Block]:
+def remedies(found: Summary) -> list[Block]:
+    """Return what remedies each rule that is not met: steps, commands, and the policy it rests on."""
     blocks: list[Block] = []
     for rule in {one.rule.key: one.rule for one in found.unhealthy}.values():
         commands = [one.command for one in found.unhealthy if one.rule.key == rule.key and one.command]

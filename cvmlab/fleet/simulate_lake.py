@@ -19,10 +19,11 @@ from cvmlab.fleet.lake.records import keep_inventory
 from cvmlab.fleet.recommend_lake import recommend_lake, record_recommendations
 from cvmlab.fleet.simulate import START
 from cvmlab.fleet.simulate_records import assessments_page, inventory_pages
+from cvmlab.fleet.watch import Watcher
 from cvmlab.trust.assess import assess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cvmlab.baseline.document import Baseline
     from cvmlab.fleet.lake import Lake
     from cvmlab.fleet.simulate import Fleet
+    from cvmlab.fleet.suppression import SuppressionRule
 
 EVENING: Final = timedelta(hours=12)
 """After the first report of a day: all of that day are in by then."""
@@ -55,13 +57,22 @@ def simulated_baseline(fleet: Fleet, *, updated: bool | None = None) -> Baseline
     return learn_baseline(good, name="SIMULATED, updated" if updated else "SIMULATED")
 
 
-def fill_lake(lake: Lake, fleet: Fleet, baseline: Baseline | None = None) -> datetime:
-    """Write all days of a simulated fleet: inventory, assessments, evidence, verdicts, recommendations.
+def fill_lake(
+    lake: Lake,
+    fleet: Fleet,
+    baseline: Baseline | None = None,
+    *,
+    rules: Sequence[SuppressionRule] = (),
+    progress: Callable[[int], None] | None = None,
+) -> datetime:
+    """Write all days of a simulated fleet: records, evidence, verdicts, recommendations, alerts.
 
     Args:
         lake: The lake; an empty one.
         fleet: The fleet.
         baseline: The baseline; `simulated_baseline` by default.
+        rules: Rules that hide alerts.
+        progress: Called with the number of days that are done.
 
     Returns:
         The evening of the last day.
@@ -75,13 +86,25 @@ def fill_lake(lake: Lake, fleet: Fleet, baseline: Baseline | None = None) -> dat
         said = read_inventory_bytes(json.dumps(assessments_page(fleet, read)).encode(), source="SIMULATED")
         both = replace(read, assessments=said.assessments)
         keep_inventory(lake, both, received=morning, import_=sha256(b"\n".join(pages)).hexdigest())
-        ingest_batches(lake, _batches(fleet, day))
+        ingest_batches(lake, submission_batches(fleet, day))
         evaluate(lake, baseline, fleet.context())
         record_recommendations(lake, recommend_lake(lake, now=now), now)
+        Watcher(lake, rules).turn(now)
+        if progress is not None:
+            progress(day + 1)
     return now
 
 
-def _batches(fleet: Fleet, day: int) -> Iterator[pa.RecordBatch]:
+def submission_batches(fleet: Fleet, day: int, size: int = BATCH_MACHINES) -> Iterator[pa.RecordBatch]:
+    """Yield what the machines hand in on a day, in batches for `cvmlab.fleet.lake.ingest.ingest_batches`.
+
+    Nothing touches a disk. Nonces come from the verifier's side, as they do in life.
+
+    Args:
+        fleet: The fleet.
+        day: The day, from 0.
+        size: Submissions of a batch.
+    """
     import pyarrow as pa
 
     schema = submission_schema()
@@ -98,7 +121,7 @@ def _batches(fleet: Fleet, day: int) -> Iterator[pa.RecordBatch]:
                 "verifier": [{"name": "nonce.hex", "data": nonce.hex().encode()}],
             }
         )
-        if len(rows) >= BATCH_MACHINES:
+        if len(rows) >= size:
             yield pa.RecordBatch.from_pylist(rows, schema=schema)
             rows = []
     if rows:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from cvmlab.notebook.count_figure import count_picture
-from cvmlab.notebook.figures import figure_block, timeline, timeline_alt
+from cvmlab.notebook.figures import timeline, timeline_alt
 from cvmlab.notebook.fleet_filters import FleetFilters
 from cvmlab.notebook.fleet_view import FleetView
-from cvmlab.notebook.frames import frame_table, show_frame
+from cvmlab.notebook.progress import progress
 from cvmlab.notebook.studio import BaselineStudio
+from cvmlab.view.axes import figure_block
+from cvmlab.view.frames import frame_table, show_frame
 
 __all__ = [
     "BaselineStudio",
@@ -16,6 +18,7 @@ __all__ = [
     "count_picture",
     "figure_block",
     "frame_table",
+    "progress",
     "show_frame",
     "timeline",
     "timeline_alt",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.notebook.figures import figure_block
 from cvmlab.view import bounded, visible
-from cvmlab.view.axes import axes_for
+from cvmlab.view.axes import axes_for, figure_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.view import Figure as FigureBlock
 from cvmlab.view import bounded, visible
 from cvmlab.view.axes import axes_for
 
@@ -140,16 +138,3 @@ def timeline_alt(result: Investigation) -> str:
     ]
     text = f"Timeline of the boot: {len(log.events)} events by register; {counts}."
     return f"{text} Marked: {'; '.join(marked)}." if marked else f"{text} No event is marked."
-
-
-def figure_block(figure: Figure, alt: str, caption: str = "") -> FigureBlock:
-    """Return a figure as a block of a document, as SVG.
-
-    Args:
-        figure: The figure.
-        alt: What it shows, for those who do not see it.
-        caption: The line under it.
-    """
-    target = io.BytesIO()
-    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    return FigureBlock(target.getvalue(), alt, caption)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cvmlab.errors import MissingExtraError
 from cvmlab.notebook.fleet_filters import TEXT, FleetFilters
-from cvmlab.notebook.frames import frame_table, named
 from cvmlab.notebook.twin import Twinned
 from cvmlab.view import Cell, Code, Details, Document, KeyValues, Paragraph, Stats, Table, bounded
+from cvmlab.view.frames import frame_table, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

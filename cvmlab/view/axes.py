@@ -1,10 +1,12 @@
-"""Axes to draw on: the caller's, or those of a figure of its own, without a ground that hides the page's."""
+"""Figures: axes to draw on, without a ground that hides the page's, and what is drawn as a block."""
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from cvmlab.errors import MissingExtraError
+from cvmlab.view.model import Figure as FigureBlock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,3 +40,16 @@ def axes_for(ax: Axes | None, what: str, size: tuple[float, float]) -> tuple[Fig
     figure.patch.set_alpha(0)
     ax.patch.set_alpha(0)
     return figure, ax
+
+
+def figure_block(figure: Figure, alt: str, caption: str = "") -> FigureBlock:
+    """Return a figure as a block of a document, as SVG.
+
+    Args:
+        figure: The figure.
+        alt: What it shows, for those who do not see it.
+        caption: The line under it.
+    """
+    target = io.BytesIO()
+    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
+    return FigureBlock(target.getvalue(), alt, caption)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.view import Cell, Document, Paragraph, Table, bounded
+from cvmlab.view.escape import bounded
+from cvmlab.view.model import Cell, Document, Paragraph, Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     import pandas as pd
 
-    from cvmlab.view import CellKind, Value
+    from cvmlab.view.model import CellKind, Value
 
 SHOWN: Final = 60
 """Rows of a frame that are shown; the frame has all."""
@@ -72,7 +73,7 @@ def _cell(name: str, value: object, claimed: Collection[str]) -> Value:
     if value is None or value != value or type(value).__name__ == "NAType":
         return None
     if isinstance(value, float):
-        value = f"{value:,.2f}" if abs(value) < 10 else f"{value:,.0f}"
+        value = f"{value:,.2f}" if abs(value) < 10 and not value.is_integer() else f"{value:,.0f}"
     elif isinstance(value, int) and not isinstance(value, bool):
         value = f"{value:,}"
     elif hasattr(value, "strftime"):
