@@ -64,7 +64,10 @@ class FleetOverview:
     @property
     def simulated(self) -> bool:
         """Whether any machine says that it does not exist."""
-        return any("simulated" in str(name).lower() for name in self.status.column("name").to_pylist())
+        return any(
+            "simulated" in f"{row['machine']} {row['name']}".lower()
+            for row in self.status.select(["machine", "name"]).to_pylist()
+        )
 
     @property
     def kinds(self) -> tuple[str, ...]:

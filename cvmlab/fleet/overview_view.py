@@ -57,6 +57,13 @@ def _table(frame: pd.DataFrame, caption: str, limit: int = SHOWN) -> Block:
     return frame_table(frame, caption, limit=limit) if len(frame) else Paragraph(f"{caption}: none.")
 
 
+def _short(machine: object) -> object:
+    """A machine without what its id says of subscription and provider: tables would be as wide as ids."""
+    if isinstance(machine, str):
+        return machine.rsplit("/", 1)[-1]
+    return [_short(one) for one in machine] if hasattr(machine, "__iter__") else machine
+
+
 def _inventory(fleet: FleetOverview) -> list[Block]:
     inventory = fleet.inventory_rows()
     blocks: list[Block] = [
@@ -160,17 +167,23 @@ def _alike(fleet: FleetOverview) -> list[Block]:
     spread = stats.spread(values)
     shown = ["name", "value", "shape", "machines", "share", "first_seen", "first_machine"]
     order = {"lone": 0, "rolling-out": 1, "minority": 2, "everywhere": 3}
-    spread = spread.assign(_order=spread["shape"].map(order)).sort_values(["_order", "name"], kind="stable")
+    spread = spread.assign(
+        _order=spread["shape"].map(order), first_machine=spread["first_machine"].map(_short)
+    ).sort_values(["_order", "name"], kind="stable")
     outliers = stats.outliers(values, 10)
     outliers = outliers.merge(
         fleet.machines.select(["machine", "name"]).to_pandas(), on="machine", how="left"
     )
+    cohorts = stats.cohorts(fleet.status)
     return [
-        _table(stats.cohorts(fleet.status), "Groups that boot alike"),
+        _table(cohorts.assign(examples=cohorts["examples"].map(_short)), "Groups that boot alike"),
         Heading("What tells them apart"),
         List(tuple(named["sentence"].head(SHOWN))) if len(named) else Paragraph("Nothing that is decoded."),
         Heading("An update that rolls out, or a lone machine"),
-        _table(spread[shown], "Values, when they were first seen and how far they spread"),
+        _table(
+            spread[shown].rename(columns={"name": "of"}),
+            "Values, first seen when, and how far they spread",
+        ),
         Heading("The rarest machines"),
         _table(outliers[["name", "bits", "rarest", "value", "machines"]], "By how rare their values are"),
     ]

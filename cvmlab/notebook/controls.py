@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import ipywidgets as widgets
 
 from cvmlab.view import Document, Heading, render_html
 
-SNUG: Final = widgets.Layout(width="auto", align_self="flex-start")
+
+def snug() -> widgets.Layout:
+    """Return a layout as wide as what is in it.
+
+    It is a widget itself, so each control has its own: one that is shared is lost when the page is loaded
+    again, and whatever uses it shows an error in its place.
+    """
+    return widgets.Layout(width="auto", align_self="flex-start")
 
 
 def labelled(kind: type, label: str, hint: str, *, width: str = "98%", **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.view import bounded, visible
@@ -29,7 +30,8 @@ _WORDS: Final = {
 }
 _OTHERS: Final = (("#4a7fb5", ""), ("#8a6fb0", "--"), ("#5c9a9a", "++"), ("#a06a4a", "oo"))
 _INK: Final = "#7a7f87"
-_LABEL: Final = 56
+_LABEL: Final = 120
+_LINE: Final = 46
 MAX_BARS: Final = 14
 """Most bars; the table has all."""
 
@@ -57,7 +59,7 @@ def count_figure(frame: pd.DataFrame, word: str, by: str, ax: Axes | None = None
         MissingExtraError: matplotlib is not installed.
     """
     counts = _counts(frame, word, by).head(MAX_BARS)
-    figure, ax = axes_for(ax, "The bars", (9, 0.9 + 0.32 * max(len(counts), 1)))
+    figure, ax = axes_for(ax, "The bars", (9, 0.9 + 0.42 * max(len(counts), 1)))
     places = list(range(len(counts)))
     base = [0] * len(counts)
     others = iter(_OTHERS * (1 + len(counts.columns)))
@@ -69,7 +71,7 @@ def count_figure(frame: pd.DataFrame, word: str, by: str, ax: Axes | None = None
             linewidth=0.5, label=_plain(str(name)),
         )  # fmt: skip
         base = [low + wide for low, wide in zip(base, widths, strict=True)]
-    ax.set_yticks(places, [_plain(str(name)) for name in counts.index])
+    ax.set_yticks(places, [textwrap.fill(_plain(str(name)), _LINE) for name in counts.index])
     ax.invert_yaxis()
     ax.set_xlabel("rows", color=_INK)
     ax.tick_params(colors=_INK, labelsize=9)

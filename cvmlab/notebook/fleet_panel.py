@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
-from cvmlab.notebook.controls import SNUG, labelled
+from cvmlab.notebook.controls import labelled, snug
 from cvmlab.notebook.fleet_filters import TEXT
 from cvmlab.view import Code, Document, Paragraph, bounded, render_html, visible
 
@@ -36,7 +36,7 @@ class FilterPanel:
         self.text = labelled(
             widgets.Text, "Text", "Anything in a row; press Enter", width="24em", continuous_update=False
         )
-        self.reset = widgets.Button(description="Show all", tooltip="Open all filters", layout=SNUG)
+        self.reset = widgets.Button(description="Show all", tooltip="Open all filters", layout=snug())
         self.reset.on_click(lambda _: self._apply({}))
         for control in (*self.filters.values(), self.text):
             control.observe(self._changed, names="value")

@@ -108,7 +108,7 @@ class FleetView(Twinned, FleetFilters):
                 )
             )
         ]
-        chosen = tuple((named(name), Cell(value, kind="claimed")) for name, value in self.value.items())
+        chosen = tuple((named(name), Cell(value)) for name, value in self.value.items())
         blocks.append(KeyValues(chosen) if chosen else Paragraph("No filter is set."))
         drawn = self._picture(frame) if self._picture is not None and len(frame) else None
         blocks += [drawn] if drawn is not None else []

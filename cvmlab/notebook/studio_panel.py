@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from cvmlab.baseline.coverage import coverage
 from cvmlab.baseline.document import CLASSES
 from cvmlab.errors import CvmlabError
-from cvmlab.notebook.controls import SNUG, labelled, section
+from cvmlab.notebook.controls import labelled, section, snug
 from cvmlab.notebook.studio_policy import PolicyForm
 from cvmlab.notebook.studio_view import (
     coverage_blocks,
@@ -79,7 +79,7 @@ class Panel:
 
     def button(self, label: str, action: Callable[[], None], hint: str = "") -> widgets.Button:
         """Return a button that does one action of the session."""
-        made = widgets.Button(description=label, tooltip=hint or label, layout=SNUG)
+        made = widgets.Button(description=label, tooltip=hint or label, layout=snug())
         made.on_click(lambda _: self.act(action))
         return made
 
@@ -104,7 +104,7 @@ class Panel:
             multiple=True,
             description="Upload archives",
             tooltip="Upload evidence as zip or tar",
-            layout=SNUG,
+            layout=snug(),
         )
         self.file.observe(self._uploaded, names="value")
 

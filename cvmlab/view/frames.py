@@ -69,8 +69,8 @@ def _cell(name: str, value: object, claimed: Collection[str]) -> Value:
         value = value.tolist()
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value)) or None
-    # NaN and NaT are the values that are not equal to themselves
-    if value is None or value != value or type(value).__name__ == "NAType":
+    # NaN and NaT are not equal to themselves; pandas' NA is neither equal nor not
+    if value is None or type(value).__name__ == "NAType" or value != value:
         return None
     if isinstance(value, float):
         value = f"{value:,.2f}" if abs(value) < 10 and not value.is_integer() else f"{value:,.0f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _run(notebook: str, folder: Path, **parameters: object) -> Path:
     papermill.execute_notebook(
         str(ROOT / "notebooks" / notebook),
         str(done),
-        parameters={**parameters, "report": str(folder / "report.html")},
+        parameters=parameters,
         kernel_name="python3",
         progress_bar=False,
         cwd=str(folder),
@@ -93,6 +94,7 @@ def test_notebook_01_shows_the_hardware_chain(tmp_path: Path) -> None:
     done = _run(
         "01_investigate_failed_attestation.ipynb",
         tmp_path,
+        report=str(tmp_path / "report.html"),
         evidence=str(AZURE / "report_edited"),
         baseline=str(AZURE / "baseline.json"),
         trust_roots=[str(AZURE / "roots" / "ark.pem"), str(AZURE / "roots" / "vtpm.pem")],
@@ -116,6 +118,7 @@ def test_notebook_04_says_what_differs(tmp_path: Path, before: str, after: str, 
     done = _run(
         "04_compare_two_boots.ipynb",
         tmp_path,
+        report=str(tmp_path / "report.html"),
         before=str(boots / before) if before else "",
         after=str(boots / after) if after else "",
     )
@@ -152,4 +155,63 @@ def test_notebook_02_builds_a_baseline_that_reads_without_widgets(tmp_path: Path
         "held back",
     ):
         assert text in page
+    assert done.stat().st_size < 1_500_000
+
+
+def _read(path: Path) -> str:
+    """The executed notebook as it reads in an export: without kernel and script."""
+    from nbconvert import HTMLExporter
+
+    return str(HTMLExporter().from_filename(str(path))[0])
+
+
+def test_notebook_03_shows_a_fleet_that_reads_without_widgets(tmp_path: Path) -> None:
+    done = _run("03_fleet_recommendations.ipynb", tmp_path, machines=90, days=5)
+    page = html.unescape(_read(done))
+    for said in (
+        "SIMULATED: machines of this lake do not exist",
+        "boot integrity score",
+        "A machine scores 100 while it is attested",
+        "Evidence against configuration",
+        "secure-boot-must-stay-off",
+        "Machines by last verdict",
+        "Survival of old values",
+        "rolling-out",
+        "If the baseline SIMULATED, updated were enforced",
+        "the hardware report's signature is wrong",
+    ):
+        assert said in page, said
+    # the twin of the filters: what is chosen, what can be, the figure, and the code that repeats it
+    for said in ("What can be chosen", "westeurope (", 'alt="Rows by recommendation and state'):
+        assert said in page, said
+    assert "view.select(state=" in page
+    assert "az vm" in page
+    assert done.stat().st_size < 1_500_000
+
+
+def test_notebook_03_opens_a_lake_of_its_own(tmp_path: Path) -> None:
+    from cvmlab.baseline import save_baseline
+    from cvmlab.fleet.demo import open_or_simulate
+
+    found = open_or_simulate("", 12, 1)
+    save_baseline(found.what_if()[0], tmp_path / "b.json")
+    done = _run(
+        "03_fleet_recommendations.ipynb",
+        tmp_path,
+        lake=found.lake.location,
+        baseline=str(tmp_path / "b.json"),
+    )
+    text = _texts(done)
+    assert "12" in text
+    # seen years after it was simulated, no evidence is fresh
+    assert "silent" in text
+
+
+def test_notebook_05_measures_and_finds_the_same_everywhere(tmp_path: Path) -> None:
+    done = _run("05_scale_out_with_dask.ipynb", tmp_path, machines=60, batch=15)
+    text = _texts(done)
+    for said in ("one process", "2 workers", "times as fast", "The same in every lake", "machines a second"):
+        assert said in text, said
+    # handed in a second time, nothing is added
+    assert "added=0" in text
     assert done.stat().st_size < 1_500_000
