@@ -182,4 +182,4 @@ def test_the_command_wants_one_source(filled: tuple[Fleet, Lake, datetime], tmp_
     _, lake, _ = filled
     assert "give exports" in run()[1]
     assert "everything comes from the lake" in run(tmp_path / "a.json", "--lake", lake.location)[1]
-    assert "no inventory" in run("--lake", tmp_path / "none")[1]
+    assert "no lake is here" in run("--lake", tmp_path / "none")[1]
