@@ -7,7 +7,7 @@ UEFI 2.10, section 32.4. Signatures are read here and verified by `cvmlab.uefi.a
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cvmlab.binary import Cursor
@@ -21,6 +21,8 @@ PE32: Final = 0x10B
 PE32_PLUS: Final = 0x20B
 WIN_CERT_TYPE_PKCS_SIGNED_DATA: Final = 2
 _SECURITY: Final = 4
+_SYMBOL_SIZE: Final = 18
+_MAX_NAME: Final = 64
 _DOS_SIZE: Final = 64
 
 
@@ -29,7 +31,7 @@ class Section:
     """A section.
 
     Attributes:
-        name: Name without padding; bytes that are not ASCII as escapes.
+        name: Name without padding, a long one from the string table; bytes that are not ASCII as escapes.
         virtual_size: Bytes in memory.
         offset: Offset of its data in the file.
         size: Bytes in the file.
@@ -122,7 +124,9 @@ def parse_pe(data: bytes, *, source: str) -> PeImage:
     cursor = Cursor(data[start:], source=source, base=start)
     cursor.take(4, "Signature")
     machine, count = cursor.u16("Machine"), cursor.u16("NumberOfSections")
-    cursor.take(12, "FileHeader")
+    cursor.take(4, "TimeDateStamp")
+    symbols_at, symbols = cursor.u32("PointerToSymbolTable"), cursor.u32("NumberOfSymbols")
+    strings_at = symbols_at + _SYMBOL_SIZE * symbols if symbols_at else 0
     optional_size = cursor.u16("SizeOfOptionalHeader")
     cursor.u16("Characteristics")
     if count > MAX_SECTIONS:
@@ -145,7 +149,10 @@ def parse_pe(data: bytes, *, source: str) -> PeImage:
         table_at, table_size = optional.u32("Security.VirtualAddress"), optional.u32("Security.Size")
         if not table_at or not table_size:
             table_at, table_size = len(data), 0
-    sections = _sections(cursor, count, len(data), source)
+    sections = tuple(
+        replace(one, name=_long_name(data, one.name, strings_at))
+        for one in _sections(cursor, count, len(data), source)
+    )
     if headers_size > len(data) or headers_size < cursor.offset:
         raise ParseError(
             source, checksum_at - 4, "SizeOfHeaders", reason=f"{headers_size} does not fit the file"
@@ -186,6 +193,19 @@ def _sections(cursor: Cursor, count: int, size: int, source: str) -> tuple[Secti
             raise ParseError(source, at + 16, "SizeOfRawData", offset + raw, size, f"section {name!r} is cut")
         found.append(Section(name, virtual, offset, raw))
     return tuple(found)
+
+
+def _long_name(data: bytes, name: str, strings_at: int) -> str:
+    """A name of more than 8 bytes: ``/`` and its offset in the string table behind the symbols.
+
+    Linkers for EFI write such names (as ``.vendor_cert`` of shim) although images should have none. One that
+    leads nowhere stays as it is.
+    """
+    if not strings_at or not name.startswith("/") or not name[1:].isdecimal():
+        return name
+    at = strings_at + int(name[1:])
+    text, end, _ = data[at : at + _MAX_NAME].partition(b"\0")
+    return text.decode("ascii", "backslashreplace") if text and end else name
 
 
 def _no_overlap(sections: tuple[Section, ...], headers: int, table_at: int, source: str) -> None:

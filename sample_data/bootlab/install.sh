@@ -8,7 +8,7 @@ mkdir -p "$LAB"
 apt-get update -q
 apt-get install -y -q --no-install-recommends \
   qemu-system-x86 ipxe-qemu ovmf swtpm swtpm-tools tpm2-tools ima-evm-utils openssl \
-  mtools gdisk e2fsprogs mmdebstrap sbsigntool binutils cpio busybox-static \
+  mtools gdisk e2fsprogs mmdebstrap sbsigntool efitools osslsigncode file binutils cpio busybox-static \
   systemd-boot-efi python3 python3-venv
 # The firmware variable editor is not packaged in a usable version.
 [ -d "$LAB/venv" ] || python3 -m venv "$LAB/venv"

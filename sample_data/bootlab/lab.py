@@ -19,6 +19,7 @@ from scenarios import FACTORY_VARIABLES, INSTALLED_VARIABLES, SCENARIOS, SECURE_
 from settings import BUILD, RAW, WORK
 
 DONE = "boot.json"
+STEPS = ("fetch", "build", "boot", "derive", "record", "verify", "publish", "edit")
 
 
 def fetch() -> None:
@@ -108,12 +109,11 @@ def main(words: list[str] | None = None) -> int:
     import edit
     import mixes
     import publish
+    import records
     import verify
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "step", choices=["fetch", "build", "boot", "derive", "verify", "publish", "edit", "all"]
-    )
+    parser.add_argument("step", choices=[*STEPS, "all"])
     parser.add_argument("names", nargs="*", help="scenarios to boot (default: all)")
     parser.add_argument("--again", action="store_true", help="boot even what is done")
     parser.add_argument("--add", action="store_true", help="publish beside what is published already")
@@ -124,7 +124,8 @@ def main(words: list[str] | None = None) -> int:
         "build": build,
         "boot": lambda: boot_all(options.names, options.again),
         "derive": mixes.derive_all,
-        "verify": verify.verify_all,
+        "record": records.record_all,
+        "verify": lambda: [*verify.verify_all(), *records.check_all()],
         "publish": lambda: publish.publish_all(add=options.add),
         "edit": edit.edit_all,
     }

@@ -15,7 +15,7 @@ from machines import ISSUER_CERT, MACHINES, ROOT_CERT
 from mixes import MIXES
 from power import Hardware, qemu_words
 from scenarios import SCENARIOS, Scenario
-from settings import HERE, LAB, PUBLISHED, RAW, attempt
+from settings import HERE, LAB, PUBLISHED, RAW, RECORDS, SMALL, UPDATES, attempt
 from verify import CHECKS, unexpected
 
 EVIDENCE = (
@@ -192,8 +192,12 @@ def publish_all(*, add: bool = False) -> list[str]:
     _write(fresh / "expected.json", expected)
     (fresh / "trust-root.pem").write_text(roots)
     (fresh / "README.md").write_text(_readme(list(expected)))
+    shutil.copyfile(RECORDS, fresh / "artifacts.json")
     _guard(fresh)
+    _guard(SMALL)
     shutil.rmtree(PUBLISHED, ignore_errors=True)
     shutil.copytree(fresh, PUBLISHED)
+    shutil.rmtree(UPDATES, ignore_errors=True)
+    shutil.copytree(SMALL, UPDATES)
     print(f"published {len(names)} boots")
     return refused

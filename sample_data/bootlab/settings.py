@@ -10,12 +10,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
 PUBLISHED = HERE.parent / "boots"
+UPDATES = HERE.parent / "updates"
 LAB = Path(os.environ.get("LAB", "/var/tmp/cvmlab-bootlab"))
 ACCELERATOR = os.environ.get("LAB_ACCEL", "tcg")
 TIMEOUT = float(os.environ.get("LAB_TIMEOUT", "300"))
 
 DEBS, TREE, BUILD = LAB / "debs", LAB / "tree", LAB / "build"
 RAW, WORK, VARS = LAB / "boots", LAB / "work", LAB / "vars"
+RECORDS, SMALL = LAB / "artifacts.json", LAB / "updates"
 FIRMWARE = Path("/usr/share/OVMF")
 
 # Owner of every signature list entry that the lab adds.

@@ -181,3 +181,14 @@ def test_changed_and_cut_images_never_crash(changes: list[tuple[int, int]], cut:
     else:
         return
     assert re.search(r"offset \d+", said)
+
+
+def test_long_section_names_are_those_of_the_string_table() -> None:
+    """As objcopy lists them; a name that leads past the end or nowhere stays as it is."""
+    from cvmlab.uefi.pe import _long_name
+
+    table = bytes(18) + (24).to_bytes(4, "little") + b".vendor_cert\0" + b".cut"
+    assert _long_name(table, "/4", 18) == ".vendor_cert"
+    for name in ("/17", "/400", "/x", "/", ".text"):
+        assert _long_name(table, name, 18) == name
+    assert _long_name(table, "/4", 0) == "/4"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "cvmlab.artifacts/1"
 MAX_RECORDS: Final = 16 << 20
 _BANKS: Final = ("sha1", "sha256", "sha384", "sha512")
-_TEXT_SECTIONS: Final = (".cmdline", ".sdmagic")
+_TEXT_SECTIONS: Final = (".cmdline", ".sdmagic", ".sbatlevel", ".vendor_cert")
 _LINUX: Final = "Linux "
 
 
@@ -188,14 +188,26 @@ def _record(path: Path, name: str) -> Given:
 def _section(value: object, where: str) -> Section:
     if not isinstance(value, dict):
         raise EvidenceError(f"{where}: no object")
-    text = value.get("text")
-    if text is not None and not isinstance(text, str):
-        raise EvidenceError(f"{where}: text is no text")
     return Section(
         _hex_digests(value.get("digests"), where),
-        text.encode() if text is not None else None,
+        _contents(value, where),
         _hex_digests(value.get("authenticode", {}), where),
     )
+
+
+def _contents(value: dict[str, object], where: str) -> bytes | None:
+    """What a record says of a section's contents: as text, or in hex where they are none."""
+    text, raw = value.get("text"), value.get("hex")
+    if text is not None and raw is not None:
+        raise EvidenceError(f"{where}: text and hex both")
+    if raw is not None:
+        try:
+            return bytes.fromhex(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise EvidenceError(f"{where}: hex is not in hex") from None
+    if text is not None and not isinstance(text, str):
+        raise EvidenceError(f"{where}: text is no text")
+    return text.encode() if text is not None else None
 
 
 def _hex_digests(value: object, where: str) -> dict[str, bytes]:
