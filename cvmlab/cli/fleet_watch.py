@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvmlab.cli.common import Enrolled, Json, Roots, complain, print_json, show
+from cvmlab.cli.common import At, Enrolled, Json, Roots, complain, print_json, show
 from cvmlab.cli.fleet import Storage, fleet, open_lake
 from cvmlab.errors import EvidenceError
 
@@ -138,17 +138,38 @@ def report(
     lake: LakeAt,
     storage: Storage = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
+    enforce: Annotated[
+        Path | None,
+        typer.Option("--enforce", metavar="B", help="Say how many machines would fail by this baseline."),
+    ] = None,
+    rules: Annotated[
+        list[Path] | None,
+        typer.Option("--rules", metavar="TOML", help="Further rules of recommendations; repeatable."),
+    ] = None,
+    enrolled_key: Enrolled = None,
+    trust_root: Roots = None,
     stale: Stale = 24,
     silent: Silent = 72,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Say what fails now and why, since when, and what the machines share.
 
     Exit code 0: every machine is attested; 1: some are not.
     """
+    from cvmlab.baseline.document import load_baseline
+    from cvmlab.evidence.context import load_context
     from cvmlab.fleet.fleet_report import fleet_document, fleet_object
 
-    found = fleet_object(open_lake(lake, storage), datetime.now(UTC), limits_of(stale, silent))
+    context = load_context(trust_roots=trust_root or (), enrolled_keys=enrolled_key or (), at=at)
+    found = fleet_object(
+        open_lake(lake, storage),
+        context.at or datetime.now(UTC),
+        limits_of(stale, silent),
+        rules=rules or (),
+        enforce=load_baseline(enforce) if enforce is not None else None,
+        context=context,
+    )
     if not found["machines"]:
         raise EvidenceError(f"{lake}: no machine is in this lake; fill it with fleet ingest or fleet watch")
     document = fleet_document(found)

@@ -65,6 +65,7 @@ class SimulatedMachine:
         fault_day: Day from which on it is wrong.
         update_day: Day on which the update reaches it; beyond the last day for never.
         record_wrong: True where the inventory still tells of the time before the fault.
+        repair_day: Day from which on it is right again; None for never.
     """
 
     index: int
@@ -76,6 +77,7 @@ class SimulatedMachine:
     fault_day: int
     update_day: int
     record_wrong: bool
+    repair_day: int | None = None
 
     @property
     def resource_id(self) -> str:
@@ -85,7 +87,8 @@ class SimulatedMachine:
 
     def faulty(self, day: int) -> bool:
         """Say whether its fault shows on a day."""
-        return bool(self.fault) and day >= self.fault_day
+        repaired = self.repair_day is not None and day >= self.repair_day
+        return bool(self.fault) and day >= self.fault_day and not repaired
 
     def boot(self, day: int) -> str | None:
         """Return the lab's boot that it shows on a day; None where it sends nothing."""
@@ -105,6 +108,7 @@ class Fleet:
         seed: The same seed gives the same machines, faults, updates and logs.
         faults: Share of machines with a fault, 0 to 1; the kinds take turns.
         updated: Share of machines that the update reaches within these days.
+        repaired: Share of faults that are put right, each some days after it shows.
         share: Share of a log's events that are unlike those of any other machine; None for the
             partition table alone, so that a baseline learned from some machines fits the others.
         boots: Folder of the lab's boots; by default the one of the source tree.
@@ -121,11 +125,13 @@ class Fleet:
         seed: int = 1,
         faults: float = 0.1,
         updated: float = 0.5,
+        repaired: float = 0.0,
         share: float | None = None,
         boots: str | Path | None = None,
     ) -> None:
         self.count, self.days, self.seed = machines, days, seed
         self.faults, self.updated, self.share = faults, updated, share
+        self.repaired = repaired
         folder = Path(boots) if boots is not None else Path(__file__).parents[2] / "sample_data" / "boots"
         self._logs: dict[str, bytes] = {}
         for name in {GOOD, UPDATED, *FAULTS.values()} - {None}:
@@ -145,7 +151,7 @@ class Fleet:
         source = random.Random(f"cvmlab fleet {self.seed} {index}")  # noqa: S311 - repeatable, nothing secret
         fault = source.choice(tuple(FAULTS)) if source.random() < self.faults else ""
         reached = source.random() < self.updated
-        return SimulatedMachine(
+        made = SimulatedMachine(
             index=index,
             name=f"SIMULATED-vm-{index:07d}",
             subscription=source.choice(SUBSCRIPTIONS),
@@ -156,6 +162,9 @@ class Fleet:
             update_day=source.randrange(1, self.days + 1) if reached else self.days + 1,
             record_wrong=source.random() < 0.5,
         )
+        if not fault or source.random() >= self.repaired:
+            return made
+        return replace(made, repair_day=made.fault_day + source.randrange(1, self.days + 1))
 
     def evidence(self, machine: SimulatedMachine, day: int) -> dict[str, object] | None:
         """Return what a machine sends on a day; None where it sends nothing.

@@ -13,13 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
+    import duckdb
     import pandas as pd
     import pyarrow as pa
+
+    from cvmlab.fleet.recommend_lake import FleetRecommendations
 
 DIMENSIONS: Final = ("subscription", "region", "os", "size", "scale_set")
 LONE: Final = 1
 """Machines up to which a value is a lone machine's."""
+FEW: Final = 2
+"""Machines up to which a value is not rolling out, however small the fleet."""
 ROLLING_SHARE: Final = 0.05
+# Kaplan and Meier: at each duration the share of those at risk that did not end, multiplied up
+_ESTIMATE: Final = """
+counted AS (SELECT name, hours, count(*) FILTER ("over") AS ended, count(*) FILTER (NOT "over") AS censored
+    FROM timed GROUP BY ALL),
+risk AS (SELECT *, sum(ended + censored) OVER (PARTITION BY name ORDER BY hours DESC)::BIGINT AS at_risk
+    FROM counted)
+SELECT name, hours, at_risk, ended, censored, CASE WHEN min(at_risk - ended) OVER w = 0 THEN 0
+    ELSE exp(sum(ln(greatest(1 - ended / at_risk, 1e-300))) OVER w) END AS survival
+FROM risk WINDOW w AS (PARTITION BY name ORDER BY hours) ORDER BY name, hours"""
 _BUCKETS: Final = ("hour", "day", "week", "month")
 
 
@@ -42,25 +56,58 @@ def compliance(
     Raises:
         KeyError: A dimension is no column of `machines`.
     """
+    columns, names = _dimensions(machines, by)
+    query = f"""SELECT r.recommendation::VARCHAR AS recommendation{columns},
+            count(*) FILTER (r.state = 'Healthy') AS h, count(*) FILTER (r.state = 'Unhealthy') AS u,
+            count(*) FILTER (r.state = 'NotApplicable') AS n, count(*) FILTER (r.state IS NULL) AS x
+        FROM recommendations r LEFT JOIN machines m USING (machine) GROUP BY r.recommendation{names}"""  # noqa: S608
+    return _laid_out(connect(recommendations=recommendations, machines=machines), query, by)
+
+
+def own_compliance(found: FleetRecommendations, by: tuple[str, ...] = DIMENSIONS) -> pd.DataFrame:
+    """Count states of own recommendations as `compliance` does; what is not judged is ``not_stated``.
+
+    Args:
+        found: What `cvmlab.fleet.recommend_lake.recommend_lake` returns.
+        by: Dimensions.
+
+    Raises:
+        KeyError: A dimension is not known of machines.
+    """
+    columns, names = _dimensions(found.machines, by)
+    query = f"""WITH groups AS (SELECT decision{columns}, count(*) AS c FROM machines m
+            GROUP BY decision{names})
+        SELECT recommendation{names}, sum(c) FILTER (judged AND state = 'Healthy') AS h,
+            sum(c) FILTER (judged AND state = 'Unhealthy') AS u,
+            sum(c) FILTER (judged AND state = 'NotApplicable') AS n, sum(c) FILTER (NOT judged) AS x
+        FROM groups JOIN decided USING (decision) GROUP BY recommendation{names}"""  # noqa: S608
+    return _laid_out(connect(machines=found.machines, decided=found.rows()), query, by)
+
+
+def _dimensions(machines: pa.Table, by: tuple[str, ...]) -> tuple[str, str]:
     missing = [one for one in by if one not in machines.column_names]
     if missing:
         raise KeyError(f"machines have no column {', '.join(missing)}")
-    # machines that are the same in every dimension are counted once, then laid out by dimension
     columns = "".join(f', coalesce(m."{one}"::VARCHAR, \'not-stated\') AS "{one}"' for one in by)
-    names = "".join(f', "{one}"' for one in by)
+    return columns, "".join(f', "{one}"' for one in by)
+
+
+def _laid_out(link: duckdb.DuckDBPyConnection, cells: str, by: tuple[str, ...]) -> pd.DataFrame:
+    """Machines that are the same in every dimension were counted once; lay them out by dimension."""
     parts = " UNION ALL ".join(
         f"""SELECT '{one}' AS dimension, "{one}" AS value, recommendation, sum(h) AS healthy,
             sum(u) AS unhealthy, sum(n) AS not_applicable, sum(x) AS not_stated
             FROM cells GROUP BY ALL"""  # noqa: S608 - names of columns that were looked up
         for one in by
     )
-    query = f"""WITH cells AS (SELECT r.recommendation::VARCHAR AS recommendation{columns},
-            count(*) FILTER (r.state = 'Healthy') AS h, count(*) FILTER (r.state = 'Unhealthy') AS u,
-            count(*) FILTER (r.state = 'NotApplicable') AS n, count(*) FILTER (r.state IS NULL) AS x
-        FROM recommendations r LEFT JOIN machines m USING (machine) GROUP BY r.recommendation{names})
-        SELECT *, healthy / nullif(healthy + unhealthy, 0) AS compliance FROM ({parts})
-        ORDER BY dimension, recommendation, compliance NULLS LAST, value"""  # noqa: S608
-    return connect(recommendations=recommendations, machines=machines).execute(query).df()
+    query = f"""WITH cells AS ({cells})
+        SELECT * REPLACE (coalesce(healthy, 0)::BIGINT AS healthy,
+            coalesce(unhealthy, 0)::BIGINT AS unhealthy,
+            coalesce(not_applicable, 0)::BIGINT AS not_applicable,
+            coalesce(not_stated, 0)::BIGINT AS not_stated),
+            coalesce(healthy, 0) / nullif(coalesce(healthy, 0) + coalesce(unhealthy, 0), 0) AS compliance
+        FROM ({parts}) ORDER BY dimension, recommendation, compliance NULLS LAST, value"""  # noqa: S608
+    return link.execute(query).df()
 
 
 def trend(reports: pa.Table, step: str = "day") -> pd.DataFrame:
@@ -111,19 +158,37 @@ def remediation(changes: pa.Table, *, now: datetime) -> pd.DataFrame:
     Args:
         changes: States over time, ``machine``, ``key`` (recommendation or cause), ``state`` (``Unhealthy`` or
             another) and ``at``; the same state again is not a change.
-        now: End of what is known: an episode that lasts is censored there, not ended.
+        now: End of what is known: an episode that lasts is censored there, not ended. So is one that
+            turned NotApplicable, when it did: nothing was put right.
 
     Returns:
         ``machine``, ``key``, ``since``, ``until`` (absent while it lasts), ``hours``, ``ended``.
     """
     query = """WITH turns AS (SELECT *, lag(state) OVER w IS DISTINCT FROM state AS turned FROM changes
             WHERE "at" <= $now WINDOW w AS (PARTITION BY machine, key ORDER BY "at")),
-        runs AS (SELECT machine, key, state, "at" AS since,
-            lead("at") OVER (PARTITION BY machine, key ORDER BY "at") AS until FROM turns WHERE turned)
+        runs AS (SELECT machine, key, state, "at" AS since, lead("at") OVER w AS until,
+            lead(state) OVER w AS next FROM turns WHERE turned
+            WINDOW w AS (PARTITION BY machine, key ORDER BY "at"))
         SELECT machine, key, since, until, epoch(coalesce(until, $now::TIMESTAMP) - since) / 3600 AS hours,
-            until IS NOT NULL AS ended
+            until IS NOT NULL AND next <> 'NotApplicable' AS ended
         FROM runs WHERE state = 'Unhealthy' ORDER BY since, machine, key"""
     return connect(changes=changes).execute(query, {"now": moment(now)}).df()
+
+
+def remediation_curve(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Estimate how long it takes to put something right, what lasts counted as censored (Kaplan and Meier).
+
+    Args:
+        episodes: What `remediation` returns.
+
+    Returns:
+        As `survival`, a ``name`` for each key: ``survival`` is the share that is not put right yet.
+    """
+    import pyarrow as pa
+
+    given = pa.Table.from_pandas(episodes[["key", "hours", "ended"]], preserve_index=False)
+    query = f"""WITH timed AS (SELECT key AS name, hours, ended AS "over" FROM episodes), {_ESTIMATE}"""  # noqa: S608
+    return connect(episodes=given).execute(query).df()
 
 
 def remediation_stated(assessments: pa.Table) -> pd.DataFrame:
@@ -199,7 +264,7 @@ def spread(values: pa.Table) -> pd.DataFrame:
         ``name``, ``value``, ``first_seen``, ``first_machine``, ``last_seen``, ``machines``, ``share``,
         ``hours_to_half`` (until half of the machines that ever had it did), and ``shape``: ``everywhere``
         (all machines), ``lone`` (one of several machines), ``rolling-out`` (it came after the name's first
-        sight, and reached more than one in twenty), ``minority``.
+        sight, and reached more than two machines and one in twenty), ``minority``.
     """
     query = f"""WITH firsts AS MATERIALIZED (SELECT name, value, machine, min("at") AS first,
             max("at") AS last FROM values_ GROUP BY ALL),
@@ -210,9 +275,35 @@ def spread(values: pa.Table) -> pd.DataFrame:
         SELECT name, value, first_seen, first_machine, last_seen, machines, machines / all_ AS share,
             epoch(half - first_seen) / 3600 AS hours_to_half,
             CASE WHEN machines = all_ THEN 'everywhere' WHEN machines <= {LONE} THEN 'lone'
-                WHEN first_seen > begin AND machines > {ROLLING_SHARE} * all_ THEN 'rolling-out'
-                ELSE 'minority' END AS shape
+                WHEN first_seen > begin AND machines > greatest({FEW}, {ROLLING_SHARE} * all_)
+                THEN 'rolling-out' ELSE 'minority' END AS shape
         FROM seen JOIN names USING (name) ORDER BY name, machines DESC, value"""  # noqa: S608
+    return connect(values_=values).execute(query).df()
+
+
+def adoption(values: pa.Table, step: str = "day") -> pd.DataFrame:
+    """Tell how each value spread: machines that it had reached by the end of each bucket of time.
+
+    Args:
+        values: As for `spread`.
+        step: ``hour``, ``day``, ``week`` or ``month``.
+
+    Returns:
+        ``name``, ``value``, ``start`` of the bucket, ``machines`` new in it, ``reached`` so far, and
+        ``share`` of all machines that ever had the name.
+
+    Raises:
+        ValueError: There is no such step.
+    """
+    if step not in _BUCKETS:
+        raise ValueError(f"step is {step!r}; it must be one of {', '.join(_BUCKETS)}")
+    query = f"""WITH firsts AS (SELECT name, value, machine, min("at") AS first FROM values_ GROUP BY ALL),
+        names AS (SELECT name, count(DISTINCT machine) AS all_ FROM firsts GROUP BY 1),
+        new AS (SELECT name, value, date_trunc('{step}', first) AS start, count(*) AS machines
+            FROM firsts GROUP BY ALL)
+        SELECT name, value, start, machines, reached::BIGINT AS reached, reached / all_ AS share FROM
+            (SELECT *, sum(machines) OVER (PARTITION BY name, value ORDER BY start) AS reached FROM new)
+            JOIN names USING (name) ORDER BY name, value, start"""  # noqa: S608
     return connect(values_=values).execute(query).df()
 
 
@@ -278,7 +369,7 @@ def survival(values: pa.Table, *, now: datetime, gone: timedelta) -> pd.DataFram
         ``name``, ``hours``, ``at_risk``, ``ended``, ``censored`` (at that duration), ``survival`` (0 to 1,
         after it).
     """
-    query = """WITH turns AS (SELECT *, lag(value) OVER w IS DISTINCT FROM value AS turned,
+    query = f"""WITH turns AS (SELECT *, lag(value) OVER w IS DISTINCT FROM value AS turned,
             max("at") OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS seen
             FROM values_ WHERE "at" <= $now
             WINDOW w AS (PARTITION BY machine, name ORDER BY "at")),
@@ -286,12 +377,5 @@ def survival(values: pa.Table, *, now: datetime, gone: timedelta) -> pd.DataFram
             lead("at") OVER (PARTITION BY machine, name ORDER BY "at") AS until FROM turns WHERE turned),
         timed AS (SELECT name, until IS NOT NULL AS "over", epoch(CASE WHEN until IS NOT NULL THEN until
             WHEN seen < $now::TIMESTAMP - $gone::INTERVAL THEN seen ELSE $now::TIMESTAMP END - since) / 3600
-            AS hours FROM lives),
-        counted AS (SELECT name, hours, count(*) FILTER ("over") AS ended,
-            count(*) FILTER (NOT "over") AS censored FROM timed GROUP BY ALL),
-        risk AS (SELECT *, sum(ended + censored)
-            OVER (PARTITION BY name ORDER BY hours DESC)::BIGINT AS at_risk FROM counted)
-        SELECT name, hours, at_risk, ended, censored, CASE WHEN min(at_risk - ended) OVER w = 0 THEN 0
-            ELSE exp(sum(ln(greatest(1 - ended / at_risk, 1e-300))) OVER w) END AS survival
-        FROM risk WINDOW w AS (PARTITION BY name ORDER BY hours) ORDER BY name, hours"""
+            AS hours FROM lives), {_ESTIMATE}"""  # noqa: S608
     return connect(values_=values).execute(query, {"now": moment(now), "gone": gone}).df()

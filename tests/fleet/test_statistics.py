@@ -98,6 +98,46 @@ def test_remediation_ends_with_the_first_other_state_and_is_censored_else() -> N
     assert found[["machine", "hours", "ended"]].to_numpy().tolist() == [["a", 8.0, True], ["b", 6.0, False]]
 
 
+def test_what_turned_not_applicable_was_not_put_right() -> None:
+    given = rows(
+        ("a", "k", "Unhealthy", 0), ("a", "k", "NotApplicable", 5), ("b", "k", "Unhealthy", 1),
+        ("b", "k", "Healthy", 2), ("b", "k", "Unhealthy", 4), columns="machine key state at",
+    )  # fmt: skip
+    found = stats.remediation(given, now=START + 10 * HOUR)
+    assert found[["machine", "hours", "ended"]].to_numpy().tolist() == [
+        ["a", 5.0, False], ["b", 1.0, True], ["b", 6.0, False],
+    ]  # fmt: skip
+
+
+def test_time_to_put_right_by_kaplan_and_meier_worked_out_by_hand() -> None:
+    """Ends at 1, 2 and 4 hours, censored at 2 and 3: 4/5, then 3/4 of it, then none of one."""
+    import pandas as pd
+
+    given = pd.DataFrame(
+        [("k", 1.0, True), ("k", 2.0, True), ("k", 2.0, False), ("k", 3.0, False), ("k", 4.0, True)],
+        columns=["key", "hours", "ended"],
+    )
+    found = stats.remediation_curve(given)
+    assert found[["hours", "at_risk", "ended", "censored"]].to_numpy().tolist() == [
+        [1, 5, 1, 0], [2, 4, 1, 1], [3, 2, 0, 1], [4, 1, 1, 0],
+    ]  # fmt: skip
+    assert found["survival"].tolist() == pytest.approx([4 / 5, 3 / 5, 3 / 5, 0])
+
+
+def test_adoption_counts_each_machine_once_from_its_first_day() -> None:
+    given = rows(
+        ("a", 0, "dbx", "old"), ("b", 0, "dbx", "old"), ("a", 24, "dbx", "new"), ("a", 48, "dbx", "new"),
+        ("b", 72, "dbx", "new"), ("c", 72, "dbx", "new"), columns="machine at name value",
+    )  # fmt: skip
+    found = stats.adoption(given)
+    new = found[found["value"] == "new"]
+    assert new[["machines", "reached"]].to_numpy().tolist() == [[1, 1], [2, 3]]
+    assert new["share"].tolist() == pytest.approx([1 / 3, 1])
+    assert [f"{at:%d}" for at in new["start"]] == ["02", "04"]
+    with pytest.raises(ValueError, match="fortnight"):
+        stats.adoption(given, "fortnight")
+
+
 def test_remediation_of_the_providers_dates_is_an_upper_bound() -> None:
     given = rows(
         ("a", "k", "Healthy", "2021-04-12T09:07:16.9228559Z", "2021-04-13T09:07:16.9228559Z"),

@@ -92,7 +92,8 @@ def revocations(row: DiffRow) -> Meaning:
     added = [entry for key, entry in new.items() if key not in before]
     removed = [entry for key, entry in before.items() if key not in new]
     was, now = _revision(row.payload_before), _revision(row.payload_after)
-    says = [f"{len(before)} entries before, {len(new)} now: {len(added)} added, {len(removed)} removed"]
+    entries = "entry" if len(before) == 1 else "entries"
+    says = [f"{len(before)} {entries} before, {len(new)} now: {len(added)} added, {len(removed)} removed"]
     says += _named([e for e in added if e.type_name == "X509"], "is revoked now")
     says += _named([e for e in removed if e.type_name == "X509"], "is no longer revoked")
     if was or now:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BATCH: Final = 512
 """Most attestations judged together."""
 BATCH_BYTES: Final = 64 << 20
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "attestation",
     "machine",
     "received",
@@ -109,7 +109,7 @@ def _open(lake: Lake, derivation: str) -> Iterator[pa.RecordBatch]:
     import pyarrow.compute as pc
 
     verdicts, keys = lake.files(VERDICTS), lake.keys(VERDICTS, "attestation")
-    for found in lake.dataset(ATTESTATIONS).to_batches(columns=list(_COLUMNS), batch_size=BATCH):
+    for found in lake.dataset(ATTESTATIONS).to_batches(columns=list(COLUMNS), batch_size=BATCH):
         if not len(found):
             continue
         ids = found.column("attestation").cast(pa.string())
@@ -178,7 +178,7 @@ def _judge(
     for keys, group in groups.items():
         own = _enrolled(context, keys, contents)
         judged = evaluate_batch(
-            _evidence(group, contents),
+            evidence_rows(group, contents),
             baseline=profiles.baseline if profiles is not None else None,
             context=own,
             profiles=profiles,
@@ -203,7 +203,13 @@ def _enrolled(
     return context
 
 
-def _evidence(rows: list[_Row], contents: dict[str, bytes]) -> pa.RecordBatch:
+def evidence_rows(rows: list[_Row], contents: dict[str, bytes]) -> pa.RecordBatch:
+    """Return attestations as `evaluate_batch` reads them.
+
+    Args:
+        rows: Rows of ``attestations`` with the columns `COLUMNS`.
+        contents: Contents of their blobs.
+    """
     import pyarrow as pa
 
     made = []
