@@ -170,6 +170,22 @@ def test_search_ends_at_its_bound_and_says_so() -> None:
     assert result.tried
 
 
+def test_long_register_is_left_soon_after_the_bound() -> None:
+    # one hypothesis on a register of thousands of equal events costs milliseconds, so few may be tried unseen
+    log = read_event_log(boot_log([(8, IPL, b"again")] * 4000))
+    state = RegisterState("tpm", 8, "sha256", b"\x55" * 32, None, "not-replayed", "")
+    times = iter([0.0])
+    result = reconcile(log, [state], None, seconds=2.0, clock=lambda: next(times, 2.5))
+    assert result.unfinished == result.unexplained == (8,)
+    assert result.tried < 10
+
+
+def test_search_that_ends_before_its_bound_does_not_say_it_stopped() -> None:
+    state = RegisterState("tpm", 8, "sha256", b"\x55" * 32, None, "not-replayed", "")
+    result = reconcile(read_event_log(boot_log(BOOT)), [state], None, seconds=2.0, clock=lambda: 0.0)
+    assert (result.unexplained, result.unfinished) == ((8,), ())
+
+
 def test_what_is_cheap_is_found_although_another_register_is_costly() -> None:
     boot = [*texts("one", "two"), *texts(*(f"command {number}" for number in range(1500)), register=9)]
     log = boot_log([*boot[:1], (8, IPL, b"put in"), *boot[1:]])

@@ -99,6 +99,7 @@ def baseline(track: Track, _: Mapping[int, Sequence[Event]]) -> Edit | None:
     if not slots:
         return None
     allowed = [frozenset(a.digests.get(track.bank) for a in slot.alternatives) for slot in slots]
+    track.budget.look()
     pairs = align(allowed, digests)
     done_slots, done_events = {i for i, _ in pairs}, {j for _, j in pairs}
     free_slots = {i: slot.label for i, slot in enumerate(slots) if i not in done_slots}
@@ -327,8 +328,8 @@ def _words(slots: Sequence[Slot]) -> str:
     return "; ".join([*said, *more])[:500]
 
 
-def _fold(track: Track, start: bytes, digests: Iterable[bytes]) -> bytes:
-    track.budget.spend()
+def _fold(track: Track, start: bytes, digests: Sequence[bytes]) -> bytes:
+    track.budget.spend(len(digests))
     return extend_all(track.bank, start, digests)
 
 

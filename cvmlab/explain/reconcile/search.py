@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from cvmlab.explain.reconcile.hypotheses import STEPS, by_register
 from cvmlab.explain.reconcile.track import Budget, TimeUpError, Track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cvmlab.baseline.document import Baseline, Slot
     from cvmlab.eventlog.model import Event, EventLog
@@ -52,6 +53,7 @@ def reconcile(
     baseline: Baseline | None,
     *,
     seconds: float = SECONDS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Reconciliation:
     """Search for the smallest edit of a log that gives the quoted values.
 
@@ -61,12 +63,13 @@ def reconcile(
             which banks an edit concerns.
         baseline: The baseline, whose events may be the ones that the log lacks; or None.
         seconds: Bound in time over all registers. What was found before is kept.
+        clock: What the bound is measured with, in seconds.
 
     Returns:
         One edit for each register that could be explained. Registers that one cheap hypothesis explains
         are done first, so that a costly one does not use up the time of the others.
     """
-    budget = Budget(seconds)
+    budget = Budget(seconds, clock)
     others = by_register(log.events)
     open_: dict[int, list[Track]] = {}
     matching: dict[int, list[str]] = {}

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.banks import DIGEST_SIZE, digest, extend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cvmlab.baseline.document import Slot
     from cvmlab.eventlog.model import Event
 
-_CHECK_EVERY: Final = 256
+_CHECK_EVERY: Final = 2048
+"""Extends between two looks at the clock: a few milliseconds, however long the register is."""
 
 
 class TimeUpError(Exception):
@@ -24,19 +25,32 @@ class TimeUpError(Exception):
 class Budget:
     """A bound in time, and a count of what was tried."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
+        self.clock = clock
+        self.deadline = clock() + seconds
         self.tried = 0
+        self._unseen = 0
 
-    def spend(self) -> None:
-        """Count one hypothesis.
+    def spend(self, extends: int) -> None:
+        """Count one hypothesis, and the extends that it takes to try it.
 
         Raises:
             TimeUpError: The time is up.
         """
         self.tried += 1
-        if self.tried % _CHECK_EVERY == 0 and time.monotonic() > self.deadline:
+        self._unseen += 1 + extends
+        if self._unseen >= _CHECK_EVERY:
+            self.look()
+
+    def look(self) -> None:
+        """Look at the clock: before work that is no hypothesis and may be long.
+
+        Raises:
+            TimeUpError: The time is up.
+        """
+        self._unseen = 0
+        if self.clock() > self.deadline:
             raise TimeUpError
 
 
@@ -78,9 +92,9 @@ class Track:
             value = extend(self.bank, value, each)
         return value
 
-    def meets(self, count: int, rest: Iterable[bytes]) -> bool:
+    def meets(self, count: int, rest: Sequence[bytes]) -> bool:
         """Tell whether the first `count` events and then `rest` give the wanted value; costs budget."""
-        self.budget.spend()
+        self.budget.spend(len(rest))
         return self.after(count, rest) == self.wanted
 
     def hash(self, data: bytes) -> bytes:
