@@ -11,7 +11,7 @@ from cvmlab.explain.meaning import windows
 from cvmlab.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cvmlab.baseline.comparison import Comparison, DiffRow, FileRow
     from cvmlab.eventlog.model import EventLog, Payload
@@ -434,6 +434,23 @@ def value_findings(comparison: Comparison) -> list[Finding]:
         for state in comparison.registers
         if state.status == "differs" and (state.set, state.register) not in explained
     ]
+
+
+def without_log(by_value: Iterable[Finding], against: str = "the baseline") -> list[Finding]:
+    """Return one finding in place of those of `value_findings`: without a log no value says what changed.
+
+    Args:
+        by_value: Findings of registers that differ by value.
+        against: What they differ from.
+    """
+    found = list(by_value)
+    registers = tuple(sorted({register for finding in found for register in finding.registers}))
+    if not registers:
+        return []
+    listed = ", ".join(map(str, registers))
+    many = "registers {} differ" if len(registers) > 1 else "register {} differs"
+    why = f"{many.format(listed)} from {against}, and without the boot event log nothing says why"
+    return [Finding("log-missing", "baseline", why, found[0].set, registers, detail={"order": 0})]
 
 
 def file_findings(rows: Sequence[FileRow], violations: Sequence[str]) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.eventlog.ima_replay import IMA_REGISTER
-from cvmlab.explain.codes import diff_findings, file_findings, value_findings
+from cvmlab.explain.codes import diff_findings, file_findings, value_findings, without_log
 from cvmlab.explain.known_values import known_findings, known_values
 from cvmlab.explain.meaning.judge import judge_causes
 from cvmlab.explain.model import Explanation, RegisterRow
@@ -93,7 +93,7 @@ def _baseline_link(
     ]
     by_value = value_findings(comparison)
     if boot.log is None or not boot.log.events:
-        by_value = _without_log(by_value)
+        by_value = without_log(by_value)
     findings += by_value
     findings += file_findings(comparison.files or (), comparison.facts.violations)
     serious = [finding for finding in findings if finding.detail.get("severity") != "info"]
@@ -126,16 +126,6 @@ def _baseline_link(
         return Link("baseline", "not-checked", why), findings
     count = len(comparison.registers)
     return Link("baseline", "holds", f"all {count} registers match the baseline {name}"), findings
-
-
-def _without_log(by_value: Sequence[Finding]) -> list[Finding]:
-    """Without a log, values that differ do not say what changed: one finding for all of them."""
-    registers = tuple(sorted({register for finding in by_value for register in finding.registers}))
-    if not registers:
-        return []
-    listed = ", ".join(map(str, registers))
-    why = f"registers {listed} differ from the baseline, and without the boot event log nothing says why"
-    return [Finding("log-missing", "baseline", why, "tpm", registers, detail={"order": 0})]
 
 
 def _policy_link(comparison: Comparison | None) -> tuple[Link, list[Finding]]:

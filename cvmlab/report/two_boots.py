@@ -13,7 +13,7 @@ from cvmlab.errors import EvidenceError
 from cvmlab.eventlog.reader import read_event_logs
 from cvmlab.evidence import Evidence, load_context, load_evidence
 from cvmlab.evidence.context import VerifierContext
-from cvmlab.explain.codes import diff_findings, file_findings, value_findings
+from cvmlab.explain.codes import diff_findings, file_findings, value_findings, without_log
 from cvmlab.explain.meaning.judge import judge_causes
 from cvmlab.explain.model import Explanation, RegisterRow
 from cvmlab.explain.rank import causes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from cvmlab.baseline.comparison import Comparison
     from cvmlab.explain.model import Cause
     from cvmlab.findings import Trust
     from cvmlab.trust.assess import Assessment
@@ -164,7 +165,10 @@ def compare_boots(old: Assessment, new: Assessment) -> TwoBoots:
     """
     comparison = compare(new, snapshot(old, name=old.evidence.machine))
     # without quotes both sides are claims: they are compared as such, and that is no cause of its own
-    findings: list[Finding] = [*diff_findings(comparison, new.log), *value_findings(comparison)]
+    by_value = value_findings(comparison)
+    if new.log is None or not new.log.events:
+        by_value = without_log(by_value, "the first boot") or _no_log(comparison)
+    findings: list[Finding] = [*diff_findings(comparison, new.log), *by_value]
     worth: Trust = "proven" if new.believed else "unproven"
     findings += [replace(found, trust=worth) for found in file_findings(comparison.files or (), ())]
     findings += _launches(old, new)
@@ -202,6 +206,18 @@ def _summary(old: Assessment, new: Assessment, ranked: Iterable[Cause]) -> str:
         return f"{names}: no event differs."
     more = f", and {len(titles) - 1} more" if len(titles) > 1 else ""
     return f"{names}: {titles[0][0].lower()}{titles[0][1:]}{more}."
+
+
+def _no_log(comparison: Comparison) -> list[Finding]:
+    """Without a log, a register that no quote has is not known to be the same."""
+    open_ = [state for state in comparison.registers if state.status != "matches"]
+    if not open_:
+        return []
+    unknown = tuple(sorted({state.register for state in open_}))
+    listed = ", ".join(map(str, unknown))
+    why = f"the second boot has no boot event log and no quoted value of register {listed} to compare"
+    detail = {"order": 0}
+    return [Finding("log-missing", "baseline", why, open_[0].set, unknown, trust="unproven", detail=detail)]
 
 
 def _launches(old: Assessment, new: Assessment) -> list[Finding]:

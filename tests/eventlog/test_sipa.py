@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cvmlab.binary import Cursor
 from cvmlab.eventlog import read_event_log
+from cvmlab.eventlog.producers import decode
 from cvmlab.eventlog.sipa import (
     MAX_DEPTH,
     SipaEvent,
@@ -27,6 +28,7 @@ from cvmlab.eventlog.sipa import (
     sipa_types,
     walk,
 )
+from cvmlab.eventlog.types import EV_EVENT_TAG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,3 +222,19 @@ def test_trees_of_real_windows_logs_have_no_undecoded_payload(corpus: Path) -> N
     assert not [name for name in names if name.startswith("0x")]
     for name in ("BITLOCKER_UNLOCK", "CODEINTEGRITY", "SBCP_INFO", "VSM_IDK_INFO", "BOOT_REVOCATION_LIST"):
         assert names[name], name
+
+
+@pytest.mark.parametrize(
+    ("inner", "called"),
+    [
+        (event(0x70001, "\\Windows\\x.sys".encode("utf-16-le")), "2 modules (\\Windows\\x.sys, …)"),
+        # Windows measures into register 12 modules that have a digest alone
+        (event(0x70004, b"\xaa" * 32), "2 modules (known by their digests alone)"),
+        (b"", "2 modules (known by their digests alone)"),
+    ],
+)
+def test_summary_of_modules_leaves_no_name_blank(inner: bytes, called: str) -> None:
+    tree = event(0x40010001, event(0x40010003, inner) * 2)
+    payload = decode(EV_EVENT_TAG, 12, tree)
+    assert payload.kind == "windows-boot"
+    assert called in payload.summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,8 @@ PAIRS = [
     and "baseline" not in answer
     and "primary" in answer
     and not name.startswith("mix_")
-    # what followed the log, and a boot without one, need a quote to compare with
-    and name not in ("extended_after_log", "stock_linux_cmd_sboff")
+    # what followed the log needs a quote to compare with
+    and name != "extended_after_log"
 ]
 
 
@@ -33,6 +34,10 @@ PAIRS = [
 @pytest.mark.parametrize("what", ["evidence", "log"])
 def test_pair_differs_in_what_was_changed(name: str, primary: list[str], what: str) -> None:
     paths = [BOOTS / boot / ("eventlog.bin" if what == "log" else "") for boot in ("baseline", name)]
+    if not paths[1].exists():
+        with pytest.raises(EvidenceError):
+            cvmlab.diff(*paths)
+        return
     found = cvmlab.diff(*paths)
     assert not found.same
     assert found.causes[0].code in primary
@@ -110,3 +115,37 @@ def test_log_that_is_cut_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
     found = cvmlab.diff(BOOTS / "baseline", tmp_path / "cut.bin")
     assert not found.same
     assert (found.diff()["change"] == "removed").all()
+
+
+def test_boot_without_a_log_is_one_cause_that_says_what_is_missing() -> None:
+    found = cvmlab.diff(BOOTS / "baseline", BOOTS / "stock_linux_cmd_sboff")
+    assert [cause.code for cause in found.causes] == ["log-missing"]
+    judged = cvmlab.investigate(
+        BOOTS / "stock_linux_cmd_sboff",
+        baseline=cvmlab.sample_baseline(),
+        trust_roots=[cvmlab.sample_trust_root()],
+    ).primary
+    assert judged is not None
+    assert judged.code == "log-missing"
+    said = found.causes[0].findings[0].summary
+    assert "differ from the first boot, and without the boot event log nothing says why" in said
+    assert "baseline" not in said
+
+
+def test_same_boot_without_its_log_differs_in_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "boot"
+    shutil.copytree(BOOTS / "baseline_repeat", folder)
+    (folder / "eventlog.bin").unlink()
+    codes = [cause.code for cause in cvmlab.diff(BOOTS / "baseline", folder).causes]
+    assert codes in ([], ["log-missing"]), "absent evidence is no change"
+
+
+def test_boot_without_log_and_quote_is_not_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "boot"
+    shutil.copytree(BOOTS / "baseline", folder)
+    for path in [folder / "eventlog.bin", folder / "pcrs.yaml", *folder.glob("quote*")]:
+        path.unlink()
+    found = cvmlab.diff(BOOTS / "baseline", folder)
+    assert not found.same
+    assert [cause.code for cause in found.causes] == ["log-missing"]
+    assert "no boot event log and no quoted value" in found.causes[0].findings[0].summary

@@ -15,7 +15,14 @@ from typing import Final
 from cvmlab.eventlog import types
 from cvmlab.eventlog.model import Payload
 from cvmlab.eventlog.producers.registry import EventData, decoder
-from cvmlab.eventlog.producers.wording import MAX_TEXT, bounded_name, byte_text, one_line, split_words
+from cvmlab.eventlog.producers.wording import (
+    MAX_TEXT,
+    bounded_name,
+    byte_text,
+    kernel_words,
+    one_line,
+    split_words,
+)
 
 _COMMAND_PREFIXES: Final = ("grub_cmd: ", "grub_cmd ")
 _KERNEL_PREFIXES: Final = ("kernel_cmdline: ", "grub_kernel_cmdline ")
@@ -132,7 +139,7 @@ def _command_line(event: EventData, prefix: str, name: str) -> Payload:
 
 def command_line_fields(arguments: str) -> dict[str, object]:
     """Return the fields of a kernel command line: the text, and its words at most `MAX_WORDS`."""
-    return {"command_line": arguments[:MAX_TEXT], "words": split_words(arguments)}
+    return {"command_line": arguments[:MAX_TEXT], "words": kernel_words(arguments)}
 
 
 def _file(text: str) -> Payload:

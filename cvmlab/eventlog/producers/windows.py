@@ -53,8 +53,9 @@ def _sipa(event: EventData) -> Payload | None:
     }
     parts = []
     if loaded:
-        first = loaded[0].path
-        parts.append(f"{plural(len(loaded), 'module')} ({first}{', …' if len(loaded) > 1 else ''})")
+        first = next((named for m in loaded if (named := m.path or m.original_name)), "")
+        named = f"{first}{', …' if len(loaded) > 1 else ''}" if first else "known by their digests alone"
+        parts.append(f"{plural(len(loaded), 'module')} ({named})")
     if values:
         parts.append(plural(len(values), "setting"))
     parts += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import Final
 
 from cvmlab.uefi.text import decode_utf16, short_hex
@@ -18,6 +20,7 @@ MAX_WORDS: Final = 512
 """Most words of a command line in `Payload.fields`."""
 
 _CONTROLS: Final = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0)))) - frozenset("\t\n\r\x1b")
+_WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*(?:"|\Z))+')
 _LINE_BREAKS: Final = str.maketrans(dict.fromkeys("\n\r\t\v\f\x1c\x1d\x1e\x85\u2028\u2029", " "))
 
 
@@ -84,3 +87,12 @@ def plural(count: int, noun: str) -> str:
 def split_words(text: str) -> list[str]:
     """Return the words of a command line, at most `MAX_WORDS`."""
     return text[:MAX_TEXT].split(maxsplit=MAX_WORDS)[:MAX_WORDS]
+
+
+def kernel_words(text: str) -> list[str]:
+    """Return the words of a kernel's command line, at most `MAX_WORDS`, with their quotes.
+
+    White space between double quotes does not end a word, and a quote left open holds the rest
+    (Linux, lib/cmdline.c, next_arg).
+    """
+    return [found.group() for found in islice(_WORD.finditer(text[:MAX_TEXT]), MAX_WORDS)]

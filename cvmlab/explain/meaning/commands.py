@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.explain.meaning.model import Meaning
-from cvmlab.explain.meaning.words import words_changed
+from cvmlab.explain.meaning.words import name_of, shown, words_changed, worth_of
 
 if TYPE_CHECKING:
     from cvmlab.baseline.comparison import DiffRow
@@ -14,6 +14,27 @@ if TYPE_CHECKING:
 
 MAX_EXPLAINED: Final = 8
 """Most words explained of one command line; the difference beside it has all."""
+# Each of several is used, in order (Documentation/admin-guide/kernel-parameters.txt; dracut.cmdline(7))
+_CUMULATIVE: Final = frozenset(
+    {"console", "earlycon", "earlyprintk", "memmap", "module_blacklist", "modprobe.blacklist", "initrd"}
+    | {
+        "initcall_blacklist",
+        "rd.driver.blacklist",
+        "rd.driver.pre",
+        "rd.luks.uuid",
+        "rd.lvm.lv",
+        "rd.md.uuid",
+    }
+    | {
+        "systemd.mask",
+        "systemd.wants",
+        "systemd.setenv",
+        "systemd.set_credential",
+        "ip",
+        "hugepages",
+        "hugepagesz",
+    }
+)
 
 
 def command_line(row: DiffRow) -> Meaning:
@@ -37,13 +58,28 @@ def command_line(row: DiffRow) -> Meaning:
     if not words and old == new:
         return Meaning()
     if not words:
-        return Meaning(("the words are the same in another order, in which the last of several counts",))
+        return _reordered(old or [], new)
     worse = tuple(
         f"{word.text} was {'added' if word.added else 'removed'}" for word in words if word.worth == "worse"
     )[:MAX_EXPLAINED]
     harmless = not worse and not plain and all(word.does for word in words)
     update = ("none of the words that changed weakens the machine",) if harmless else ()
     return Meaning(tuple(says[: MAX_EXPLAINED + 2]), update, worse)
+
+
+def _reordered(old: list[str], new: list[str]) -> Meaning:
+    """Say what another order of the same words changes: of several with one name, the last."""
+    says = ["the words are the same, in another order"]
+    before, after = ({name_of(word): word for word in words} for words in (old, new))
+    attack = []
+    for name, word in after.items():
+        was = before[name]
+        if was == word or name in _CUMULATIVE:
+            continue
+        says.append(f"of several {name}= the last counts: {shown(was)} before, {shown(word)} now")
+        if worth_of(word) == "worse" and worth_of(was) != "worse":
+            attack.append(f"{shown(word)} counts now")
+    return Meaning(tuple(says[: MAX_EXPLAINED + 1]), (), tuple(attack[:MAX_EXPLAINED]))
 
 
 def words_of(payload: Payload | None) -> list[str] | None:

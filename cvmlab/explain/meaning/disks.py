@@ -76,10 +76,12 @@ def partitions(row: DiffRow) -> Meaning:
     after = {partition.unique_guid: partition for partition in new.partitions}
     # a disk made anew from the same image has other GUIDs: its partitions are told by name and type
     missing = {(p.name, p.type_name): p for guid, p in before.items() if guid not in after}
+    renewed: list[GptPartition] = []
     for guid, partition in after.items():
         partner = missing.pop((partition.name, partition.type_name), None) if guid not in before else None
         if partner is not None:
             before = {g: p for g, p in before.items() if p is not partner} | {guid: partner}
+            renewed.append(partition)
     added = [p for guid, p in after.items() if guid not in before]
     removed = [p for guid, p in before.items() if guid not in after]
     for found, verb in ((added, "added"), (removed, "removed")):
@@ -91,13 +93,18 @@ def partitions(row: DiffRow) -> Meaning:
         if was is None or was == partition:
             continue
         if _size(was) != _size(partition):
-            says.append(f"partition {_called(partition)} was resized from {_bytes(_size(was))}")
+            more = _size(partition) - _size(was)
+            verb = "grew" if more > 0 else "shrank"
+            change = f"from {_bytes(_size(was))} to {_bytes(_size(partition))}"
+            says.append(f"partition {_named(partition)} {verb} by {_bytes(abs(more))}, {change}")
         elif was.first_lba != partition.first_lba:
             says.append(f"partition {_called(partition)} was moved")
         elif was.name != partition.name or was.type_name != partition.type_name:
             says.append(f"partition {_called(was)} is {_called(partition)} now")
         elif was.attributes != partition.attributes:
             says.append(f"the attributes of partition {_called(partition)} changed")
+    if old.header.disk_guid == new.header.disk_guid:
+        says += [f"partition {_called(p)} has another GUID: it was made anew" for p in renewed[:MAX_NAMED]]
     if not says:
         says.append("the partitions are the same; the table's header or the order of its entries changed")
     return Meaning(tuple(says))
@@ -108,8 +115,11 @@ def _table(payload: Payload | None) -> UefiGptData | None:
 
 
 def _called(partition: GptPartition) -> str:
-    name = f"{partition.name!r}" if partition.name else "without a name"
-    return f"{name} ({partition.type_name}, {_bytes(_size(partition))})"
+    return f"{_named(partition)} ({partition.type_name}, {_bytes(_size(partition))})"
+
+
+def _named(partition: GptPartition) -> str:
+    return f"{partition.name!r}" if partition.name else "without a name"
 
 
 def _size(partition: GptPartition) -> int:

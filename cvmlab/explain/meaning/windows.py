@@ -107,9 +107,12 @@ def _key(module: Module) -> tuple[str, str]:
 
 
 def _base(module: Module) -> str:
-    return module.path.replace("\\", "/").rsplit("/", 1)[-1].lower()
+    return (module.path or module.original_name).replace("\\", "/").rsplit("/", 1)[-1].lower()
 
 
 def _called(module: Module) -> str:
-    name = module.path or f"with the digest {module.authenticode[:16]}…"
+    digest = (
+        f"with the digest {module.authenticode[:16]}…" if module.authenticode else "without name and digest"
+    )
+    name = module.path or module.original_name or digest
     return f"{name} (signed by {module.publisher})" if module.publisher else name

@@ -53,34 +53,55 @@ def words_changed(removed: Sequence[str], added: Sequence[str]) -> tuple[Word, .
         One entry a word. Words that nobody explained are ``neutral`` and have no sentence of their own.
     """
     found = []
+    kept = {name_of(word) for word in added}
     for text, is_new in (*((w, True) for w in added), *((w, False) for w in removed)):
-        does, worth = _known(text)
+        does, worth, gone = _known(text)
         if not is_new:
             worth = _OPPOSITE[worth]
-        shown = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
-        found.append(Word(shown, is_new, does, worth))
+            if gone and name_of(text) not in kept:
+                does, worth = gone, "worse"
+        found.append(Word(shown(text), is_new, does, worth))
     order = {"worse": 0, "better": 1, "neutral": 2}
     return tuple(sorted(found, key=lambda word: (order[word.worth], not word.does)))
 
 
-def _known(text: str) -> tuple[str, Worth]:
-    wanted = _normal(text.strip('"'))
-    for patterns, does, worth in _table():
+def shown(word: str) -> str:
+    """Return a word as it is shown: at most `MAX_SHOWN` characters."""
+    return word if len(word) <= MAX_SHOWN else f"{word[: MAX_SHOWN - 1]}…"
+
+
+def name_of(word: str) -> str:
+    """Return the name of a parameter as the kernel compares it."""
+    return _normal(word).partition("=")[0]
+
+
+def worth_of(word: str) -> Worth:
+    """Return what a word is to the protection of the machine where it counts."""
+    return _known(word)[1]
+
+
+def _known(text: str) -> tuple[str, Worth, str]:
+    wanted = _normal(text)
+    for patterns, does, worth, gone in _table():
         if any(fnmatchcase(wanted, pattern) for pattern in patterns):
-            return does, worth
-    return "", "neutral"
+            return does, worth, gone
+    return "", "neutral", ""
 
 
 def _normal(text: str) -> str:
-    """A dash and an underscore in a parameter's name are the same (kernel-parameters.rst)."""
-    name, equals, value = text.partition("=")
-    return f"{name.replace('-', '_')}{equals}{value}"
+    """A dash and an underscore in a parameter's name are the same (kernel-parameters.rst).
+
+    Quotes around a word or its value are none of it (lib/cmdline.c, next_arg). A word that begins with a dash
+    is none of the kernel's, such as ``-b``.
+    """
+    name, equals, value = text.strip('"').partition("=")
+    return f"{name[:1]}{name[1:].replace('-', '_')}{equals}{value.strip(chr(34))}"
 
 
 @cache
-def _table() -> tuple[tuple[tuple[str, ...], str, Worth], ...]:
+def _table() -> tuple[tuple[tuple[str, ...], str, Worth, str], ...]:
     text = resources.files("cvmlab.explain.meaning").joinpath("words.toml").read_text(encoding="utf-8")
     return tuple(
-        (tuple(_normal(pattern) for pattern in row["match"]), row["does"], row["worth"])
+        (tuple(_normal(pattern) for pattern in row["match"]), row["does"], row["worth"], row.get("gone", ""))
         for row in tomllib.loads(text)["word"]
     )
