@@ -85,6 +85,8 @@ def predict(
         >>> [cause.code for cause in found.causes]
         ['secure-boot-disabled']
     """
+    if uki is not None and (kernel is not None or initrd is not None):
+        raise BaselineError("a unified image brings its own kernel and initrd: say --uki or these, not both")
     plan = Plan(_one_cohort(_load(baseline), cohort))
     names = dict(rename or {})
     done: list[str] = []

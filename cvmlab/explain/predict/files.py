@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cvmlab.banks import available, digest
 from cvmlab.errors import BaselineError
 from cvmlab.explain.codes import KERNEL_NAME
+from cvmlab.explain.predict.signers import follow_signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +54,8 @@ def change_kernel(plan: Plan, new: Given, *, renamed: bool) -> None:
         )
     _one_file(plan, files, new, "another kernel")
     _replace_image(plan, images, new, "another kernel")
+    if images:
+        follow_signer(plan, images[0], new, loader="shim" if plan.of_kind("mok-list") else "firmware")
     plan.only_values(9, "the kernel changes")
     plan.only_values(4, "the kernel changes")
     if not renamed:

@@ -75,10 +75,15 @@ def change_grub(plan: Plan, new: Given) -> None:
         places = [p for p in started[1:2] if p.slot.name] or started[:1]
     if not places:
         raise BaselineError(f"{plan.baseline.name}: no event is of GRUB")
+    same = all(_agree(place.slot.alternatives[0], new.image) for place in places)
     _image(plan, places, new, "another GRUB")
     plan.only_values(4, "GRUB changes")
     follow_signer(plan, places[0], new, loader="shim" if plan.of_kind("mok-list") else "firmware")
-    plan.note("GRUB is taken to run its menu as the old one did: its commands are not read from the image")
+    if not same:
+        # which commands it runs and which files it reads is decided by its version and by its built-in menu
+        for place in plan:
+            if place.slot.producer == "grub":
+                plan.doubt(place, "another GRUB may run other commands and read other files than the old one")
 
 
 def _image(plan: Plan, places: Sequence[Place], new: Given, why: str) -> None:

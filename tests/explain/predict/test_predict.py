@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,3 +156,51 @@ def test_a_record_without_a_bank_leaves_that_bank_unknown(base: Baseline, tmp_pa
     )
     found = predict(base, initrd=f"{tmp_path / 'records.json'}#i")
     assert "sha384" in found.unknown["tpm", 9][0]
+
+
+def record(folder: Path, **entry: object) -> str:
+    """A record of a file that is known by its digests alone."""
+    digests = {bank: hashlib.new(bank, b"another image").hexdigest() for bank in ("sha256", "sha384")}
+    entry = {"digests": digests, "authenticode": digests, **entry}
+    path = folder / "records.json"
+    path.write_text(json.dumps({"schema": "cvmlab.artifacts/1", "artifacts": {"new": entry}}))
+    return f"{path}#new"
+
+
+def test_another_grub_leaves_what_it_runs_and_reads_unknown(base: Baseline, tmp_path: Path) -> None:
+    found = predict(base, grub=record(tmp_path))
+    assert {("tpm", 8), ("tpm", 9)} <= set(found.unknown)
+    for register in (8, 9):
+        assert found.register(register, "sha256").after == ()
+        assert "another GRUB may run other commands" in found.register(register, "sha256").why
+        assert found.baseline.register("tpm", register) == base.register("tpm", register)
+    assert found.register(4, "sha256").status == "changes"
+
+
+def test_the_same_grub_again_changes_nothing(base: Baseline) -> None:
+    found = predict(base, grub=f"{BOOTS / 'artifacts.json'}#grub/grubx64.efi.signed")
+    assert found.complete
+    assert not found.events
+
+
+def test_unsigned_kernel_under_secure_boot_is_said_not_to_start(base: Baseline, tmp_path: Path) -> None:
+    found = predict(base, kernel=record(tmp_path))
+    (why,) = found.unknown["tpm", 7]
+    assert "no valid signature: under Secure Boot it would not start" in why
+
+
+def test_unsigned_kernel_without_secure_boot_is_no_question(tmp_path: Path) -> None:
+    found = predict(learned("secureboot_disabled"), kernel=record(tmp_path))
+    assert ("tpm", 7) not in found.unknown
+
+
+def test_kernel_of_another_signer_leaves_its_authority_unknown(base: Baseline, tmp_path: Path) -> None:
+    found = predict(base, kernel=record(tmp_path, signed_by=["ab" * 32, "CN=Somebody else"]))
+    (why,) = found.unknown["tpm", 7]
+    assert "signed by others" in why
+
+
+@pytest.mark.parametrize("option", ["kernel", "initrd"])
+def test_a_unified_image_and_its_parts_contradict_each_other(option: str, tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="not both"):
+        predict(learned("uki_signed"), uki=record(tmp_path), **{option: record(tmp_path)})  # type: ignore[arg-type]
