@@ -313,6 +313,17 @@ ALERTS: Final = Table(
     ),
 )
 
+HOOKS: Final = Table(
+    "hook_calls",
+    (
+        Column("alert", "object", "Id of the alert"),
+        Column("event", "category", "Event that is told"),
+        Column("at", "timestamp", "Time of the event; alert, event and time name one telling"),
+        Column("state", "category", "What the line records", ("due", "told", "given-up")),
+        Column("written", "timestamp", "When the line was written"),
+    ),
+)
+
 LAKE_TABLES: Final = (
     BLOBS,
     ATTESTATIONS,
@@ -325,6 +336,7 @@ LAKE_TABLES: Final = (
     ASSESSMENTS,
     MACHINES,
     ALERTS,
+    HOOKS,
     IMPORTS,
     RECOMMENDED,
     DECISIONS,

@@ -84,10 +84,11 @@ def watch(
     from cvmlab.baseline.document import load_baseline
     from cvmlab.evidence.context import load_context
     from cvmlab.fleet.alert_export import json_lines
+    from cvmlab.fleet.hooks import Hook
     from cvmlab.fleet.inbox import Intake, complete, mirror
     from cvmlab.fleet.inventory import read_inventory
     from cvmlab.fleet.suppression import provider_rules, read_rules
-    from cvmlab.fleet.watch import Watcher, lake_alerts
+    from cvmlab.fleet.watch import Watcher, lake_alerts, only_watch
     from cvmlab.view import visible
 
     thresholds = limits_of(stale, silent)
@@ -104,8 +105,9 @@ def watch(
     place = open_lake(lake, storage, new=True)
     context = load_context(trust_roots=trust_root or (), enrolled_keys=enrolled_key or ())
     intake = Intake(place, load_baseline(baseline) if baseline else None, context, store)
-    watcher = Watcher(place, rules, thresholds, command, complain)
+    watcher = Watcher(place, rules, thresholds, Hook(command, complain) if command else None)
     with ExitStack() as stack:
+        stack.enter_context(only_watch(place))
         remote = "://" in inbox
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if remote else Path(inbox)
         while True:

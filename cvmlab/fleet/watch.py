@@ -5,27 +5,30 @@ The state is the lake's alone, so a watch that was stopped at any point goes on 
 
 from __future__ import annotations
 
-import json
-import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cvmlab.fleet.alert_export import alert_object
+from cvmlab.errors import EvidenceError
 from cvmlab.fleet.alerts import Alert, conditions, current, from_table, step, to_table
 from cvmlab.fleet.status import Thresholds, connect, result, status_table
 from cvmlab.tables_lake import ALERTS
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a lake is watched without this guard
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     import pyarrow as pa
 
+    from cvmlab.fleet.hooks import Hook
     from cvmlab.fleet.lake import Lake
     from cvmlab.fleet.suppression import SuppressionRule
-
-HOOK_SECONDS: Final = 30
-_SHOWN: Final = 400
 
 _REPORTS: Final = """
 WITH names AS (SELECT lower(name) AS name, min(machine) AS machine FROM machines WHERE name IS NOT NULL
@@ -118,57 +121,61 @@ def lake_alerts(lake: Lake) -> list[Alert]:
     return list(current(from_table(lake.read(ALERTS).sort_by("at"))).values())
 
 
+@contextmanager
+def only_watch(lake: Lake) -> Iterator[None]:
+    """Hold a lake in a folder for one watch; in object storage nothing can be held, so run one there.
+
+    Raises:
+        EvidenceError: Another watch holds it.
+    """
+    if lake.remote or fcntl is None:
+        yield
+        return
+    place = Path(lake.location)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = (place / "watch.lock").open("a")
+    except OSError as error:
+        raise EvidenceError(f"{place}: cannot be written: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise EvidenceError(f"{place}: another watch runs on this lake; stop it first") from error
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Opens and resolves the alerts of a lake. One watcher a lake: two would tell hooks twice.
+    """Opens and resolves the alerts of a lake. One watcher a lake (`only_watch`): two write lines twice.
 
     Attributes:
         lake: The lake.
         rules: Suppression rules.
         thresholds: When evidence is too old.
-        hook: Program and arguments, run once for every alert that is opened, resolved or shown again, with
-            the alert as JSON on standard input; no shell. Hidden alerts call nothing.
-        log: Where failures of hooks are told.
+        hook: Told of every alert that is opened, resolved or shown again, at least once; None for none.
+            Of hidden alerts nothing is told.
     """
 
     lake: Lake
     rules: Sequence[SuppressionRule] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
-    hook: tuple[str, ...] = ()
-    log: Callable[[str], None] = print
+    hook: Hook | None = None
 
     def turn(self, now: datetime) -> list[Alert]:
         """Bring the alerts up to date and return what changed.
 
-        Lines are written before hooks run: a hook is told at most once, and the lake knows everything.
+        Stopped at any point, the next turn goes on: alerts are folded from what was written, and a hook is
+        told what is due and was not told.
         """
         known = {one.key: one for one in lake_alerts(self.lake)}
         status = lake_status(self.lake, now, self.thresholds)
         watched = {one.machine for one in known.values() if one.resolved is None}
         lines = step(known, conditions(status, watched), now=now, rules=self.rules)
-        if not lines:
-            return []
-        self.lake.append(ALERTS, to_table(lines), key=("alert", "event", "at"))
-        if self.hook:
-            state = {**known, **{one.key: one for one in lines}}
-            affected: dict[str, int] = {}
-            for one in state.values():
-                if one.resolved is None:
-                    affected[one.correlation] = affected.get(one.correlation, 0) + 1
-            for one in lines:
-                if one.event in ("opened", "resolved", "unsuppressed") and one.suppressed_by is None:
-                    self._tell(one, affected.get(one.correlation, 0))
+        if lines:
+            if self.hook is not None:
+                self.hook.due(self.lake, lines)
+            self.lake.append(ALERTS, to_table(lines), key=("alert", "event", "at"))
+        if self.hook is not None:
+            self.hook.tell(self.lake, now)
         return lines
-
-    def _tell(self, alert: Alert, affected: int) -> None:
-        text = json.dumps(alert_object(alert, affected)) + "\n"
-        try:
-            done = subprocess.run(  # noqa: S603 - the operator's own program, no shell, no text of evidence
-                self.hook, input=text.encode(), timeout=HOOK_SECONDS, capture_output=True, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            self.log(f"hook for alert {alert.alert}: {error}")
-            return
-        if done.returncode:
-            said = done.stderr[-_SHOWN:].decode("utf-8", "replace").strip()
-            self.log(f"hook for alert {alert.alert}: exit code {done.returncode}: {said}")
