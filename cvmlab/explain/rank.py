@@ -136,12 +136,22 @@ def _can(parent: Cause, child: Cause) -> bool:
     pair = (parent.code, child.code)
     if pair == ("boot-order-changed", "boot-loader-changed"):
         return not any(finding.detail.get("same_name") for finding in child.findings)
+    if pair == ("log-malformed", "log-truncated"):
+        return not _lacks_its_end(parent)
+    if pair == ("log-truncated", "log-malformed"):
+        return _lacks_its_end(child)
     if pair == ("log-malformed", "log-event-removed"):
         # an event that cannot be read is missing from the log; a fault of the firmware hides none
         return any(finding.link == "event-data" and "field" in finding.detail for finding in parent.findings)
     if pair == ("boot-extension-changed", "initrd-changed"):
         return not any(finding.detail.get("name") for finding in child.findings)
     return True
+
+
+def _lacks_its_end(malformed: Cause) -> bool:
+    """Tell whether all that is wrong with a log is that a register is not closed in it."""
+    wrong = [finding for finding in malformed.findings if finding.detail.get("severity") != "info"]
+    return bool(wrong) and all(finding.detail.get("rule") == "separator-missing" for finding in wrong)
 
 
 def _with_consequences(code: str, flat: Mapping[str, Cause], parents: Mapping[str, str | None]) -> Cause:

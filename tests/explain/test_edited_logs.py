@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import remeasure
 from edits import (
     Change,
     cut_after,
@@ -22,6 +23,7 @@ from edits import (
     type_changed,
 )
 
+import cvmlab
 from cvmlab.eventlog import read_event_log
 from cvmlab.report.investigation import Investigation
 
@@ -73,6 +75,38 @@ def test_each_cut_is_a_truncation(judge: Judge, index: int, extra: int) -> None:
     result = judge("baseline", cut_after(index, extra))
     assert result.primary is not None
     assert result.primary.code == "log-truncated"
+
+
+def test_cut_between_commands_that_come_again_is_a_truncation(tmp_path: Path) -> None:
+    boot = remeasure.Boot(remeasure.events_of("baseline"))
+    commands = [e for e in boot.events if e.register == 8 and e.data.startswith(b"grub_cmd")]
+    assert len(commands) > 2
+    last = boot.events.index(commands[-1])
+    # a boot loader's menu runs the same commands again
+    boot.events[last + 1 : last + 1] = commands
+    # the Spec ID event stands before them
+    assert cut_anew(tmp_path, boot, last + 2) == ("log-truncated", (last + 2,))
+
+
+def test_cut_before_the_separator_of_register_7_is_a_truncation_and_no_fault(tmp_path: Path) -> None:
+    boot = remeasure.Boot(remeasure.events_of("baseline"))
+    closing = next(e for e in boot.events if (e.register, e.type) == (7, remeasure.SEPARATOR))
+    boot.events.remove(closing)
+    others = [i for i, e in enumerate(boot.events) if e.type == remeasure.SEPARATOR]
+    # some firmware closes register 7 as the last
+    boot.events.insert(others[-1] + 1, closing)
+    assert cut_anew(tmp_path, boot, others[-1] + 1) == ("log-truncated", (others[-1] + 1,))
+
+
+def cut_anew(scratch: Path, boot: remeasure.Boot, index: int) -> tuple[str, tuple[int, ...]]:
+    """Measure a boot anew, learn it, cut its log after an event and return what is primary."""
+    key = remeasure.enrolled_key(scratch)
+    folder = remeasure.write_boot(scratch / "boot", boot.events)
+    baseline = cvmlab.learn([folder], enrolled_keys=[key])
+    cut_after(index)(folder)
+    primary = cvmlab.investigate(folder, baseline=baseline, enrolled_keys=[key]).primary
+    assert primary is not None
+    return primary.code, primary.events
 
 
 def test_a_cut_log_without_a_baseline_is_still_cut(judge: Judge) -> None:

@@ -119,8 +119,12 @@ def test_event_that_only_informs_was_measured() -> None:
 
 def test_events_listed_twice_are_a_known_fault() -> None:
     edit = found(boot_log([*BOOT, *BOOT[3:]]), {(8, "sha256"): measured(BOOT, 8)})[8]
-    assert edit.change in ("inserted", "quirk")
-    assert edit.events == (6, 7)
+    assert (edit.change, edit.quirk, edit.events) == ("quirk", "events-listed-twice", (6, 7))
+
+
+def test_last_event_listed_twice_is_an_event_put_in() -> None:
+    edit = found(boot_log([*BOOT, BOOT[-1]]), {(8, "sha256"): measured(BOOT, 8)})[8]
+    assert (edit.change, edit.events) == ("inserted", (6,))
 
 
 def test_bank_that_was_capped_is_a_known_fault() -> None:
@@ -197,5 +201,32 @@ def test_what_is_cheap_is_found_although_another_register_is_costly() -> None:
     assert [edit.register for edit in result.edits] == [8]
 
 
+def test_register_with_too_many_events_is_said_not_to_be_searched() -> None:
+    boot = texts(*(f"command {number}" for number in range(4097)))
+    state = RegisterState("tpm", 8, "sha256", b"\x55" * 32, None, "not-replayed", "")
+    result = reconcile(read_event_log(boot_log(boot)), [state], None)
+    assert (result.unexplained, result.unfinished, result.too_long) == ((8,), (), (8,))
+
+
 def test_every_quirk_has_a_link() -> None:
     assert all(quirk.link.startswith("https://") and quirk.title for quirk in quirks().values())
+
+
+def test_every_quirk_of_the_table_is_found_where_it_is() -> None:
+    crtm: Events = [(0, IPL, b"crtm"), (0, SEPARATOR, bytes(4))]
+    rom: Events = [(2, IPL, b"rom"), (2, SEPARATOR, bytes(4))]
+    zeros, ones = (hashlib.sha256(data).digest() for data in (bytes(4), b"\xff" * 4))
+    padded = [hashlib.sha1(data).digest() + bytes(12) for _, _, data in BOOT]
+    twice = [*BOOT[:2], *BOOT[3:], *BOOT[3:]]
+    cases = {
+        "startup-locality-not-logged": (0, boot_log(crtm), measured(crtm, 0, start=bytes(31) + b"\x03")),
+        "separator-of-ones": (2, boot_log(rom), extended("sha256", [hashlib.sha256(b"rom").digest(), ones])),
+        "events-listed-twice": (8, boot_log(twice), measured([*BOOT[:2], *BOOT[3:]], 8)),
+        "sha1-padded": (8, boot_log(BOOT, ("sha1", "sha256")), extended("sha256", padded)),
+        "bank-capped": (2, boot_log(rom), extended("sha256", [zeros])),
+    }
+    produced = {
+        name: found(log, {(register, "sha256"): value})[register].quirk
+        for name, (register, log, value) in cases.items()
+    }
+    assert produced == {name: name for name in quirks()}

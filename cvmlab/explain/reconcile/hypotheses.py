@@ -55,6 +55,11 @@ def ends(track: Track, _: Mapping[int, Sequence[Event]]) -> Edit | None:
     for count in range(total):
         if track.prefix[count] == track.wanted:
             extra = tuple(event.index for event in track.events[count:])
+            size = len(extra)
+            # a single event too many is as well an event put in: only a run is told by its likeness
+            if size > 1 and track.digests[count:] == track.digests[max(count - size, 0) : count]:
+                what = f"the last {size} events, which stand in the log twice"
+                return Edit(register, "quirk", extra, extra[0], what, quirk="events-listed-twice")
             what = track.events[count].payload.summary
             if len(extra) > 1:
                 what += f" and the {len(extra) - 1} events after it"
@@ -252,15 +257,9 @@ def elsewhere(track: Track, others: Mapping[int, Sequence[Event]]) -> Edit | Non
 
 
 def blocks(track: Track, _: Mapping[int, Sequence[Event]]) -> Edit | None:
-    """The end is listed twice; or a run of events was put in or moved."""
+    """A run of events was put in."""
     digests, events = track.digests, track.events
     count = len(digests)
-    for size in range(count // 2, 0, -1):
-        tail = digests[count - size :]
-        if tail == digests[count - 2 * size : count - size] and track.prefix[count - size] == track.wanted:
-            twice = tuple(event.index for event in events[count - size :])
-            what = f"the last {size} events, which stand in the log twice"
-            return Edit(track.register, "quirk", twice, twice[0], what, quirk="events-listed-twice")
     for size in range(2, count):
         for at in range(count - size + 1):
             if track.meets(at, digests[at + size :]):

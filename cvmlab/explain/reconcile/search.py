@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 2.0
 """Default bound of one search, over all registers."""
 
-_MAX_EVENTS: Final = 4096
+MAX_EVENTS: Final = 4096
 """Registers with more events are not searched."""
 
 
@@ -36,6 +36,7 @@ class Reconciliation:
         edits: The smallest edit of each register that one explains, by register.
         unexplained: Registers for which there is none.
         unfinished: Those of them whose search ended at the time bound.
+        too_long: Those of them that were not searched, with more events than `MAX_EVENTS`.
         tried: Hypotheses tried.
         seconds: The bound.
     """
@@ -43,6 +44,7 @@ class Reconciliation:
     edits: tuple[Edit, ...]
     unexplained: tuple[int, ...]
     unfinished: tuple[int, ...]
+    too_long: tuple[int, ...]
     tried: int
     seconds: float
 
@@ -80,21 +82,23 @@ def reconcile(
             open_.setdefault(state.register, []).append(_track(log, state, baseline, budget))
     for tracks in open_.values():
         tracks.sort(key=lambda track: _strength(track.bank))
+    too_long = {register for register, tracks in open_.items() if len(tracks[0].digests) > MAX_EVENTS}
     edits: dict[int, Edit] = {}
     unfinished: tuple[int, ...] = ()
     try:
         for step in STEPS:
             for register, tracks in open_.items():
-                if register not in edits and len(tracks[0].digests) <= _MAX_EVENTS:
+                if register not in edits and register not in too_long:
                     edit = step(tracks[0], others)
                     if edit is not None:
                         edits[register] = _confirmed(edit, tracks, step, others, matching.get(register, ()))
     except TimeUpError:
-        unfinished = tuple(sorted(open_.keys() - edits.keys()))
+        unfinished = tuple(sorted(open_.keys() - edits.keys() - too_long))
     return Reconciliation(
         edits=tuple(edits[register] for register in sorted(edits)),
         unexplained=tuple(sorted(open_.keys() - edits.keys())),
         unfinished=unfinished,
+        too_long=tuple(sorted(too_long)),
         tried=budget.tried,
         seconds=seconds,
     )
@@ -117,7 +121,7 @@ def _track(log: EventLog, state: RegisterState, baseline: Baseline | None, budge
         events=events,
         digests=[event.digests[bank] for event in events],
         wanted=state.quoted,
-        slots=slots if len(slots) <= _MAX_EVENTS else (),
+        slots=slots if len(slots) <= MAX_EVENTS else (),
         budget=budget,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.eventlog.replay import register_events
 from cvmlab.explain.reconcile.edits import CODES, short
 from cvmlab.explain.reconcile.known import EXIT, quirks
-from cvmlab.explain.reconcile.search import SECONDS, reconcile
+from cvmlab.explain.reconcile.search import MAX_EVENTS, SECONDS, reconcile
 from cvmlab.findings import Finding
 
 if TYPE_CHECKING:
@@ -83,14 +84,15 @@ def _last_held(log: EventLog, baseline: Baseline | None) -> int | None:
         return _AFTER_BASELINE if any(event.data == EXIT[-1] for event in log.events) else None
     held = None
     for pinned in baseline.registers:
-        present = {
-            value for event in register_events(log, pinned.register) for value in event.digests.values()
-        }
+        events = register_events(log, pinned.register)
+        left = Counter(value for event in events for value in event.digests.values())
         for slot in pinned.slots:
+            known = (a for a in slot.alternatives if any(left[value] > 0 for value in a.digests.values()))
             # values that many registers share, such as separators, hold no place
-            if slot.kind != "separator" and any(
-                value in present for a in slot.alternatives for value in a.digests.values()
-            ):
+            here = next(known, None) if slot.kind != "separator" else None
+            if here is not None:
+                # a boot loader's command that comes again holds a place only as often as the log has it
+                left.subtract(here.digests.values())
                 held = slot.order if held is None else max(held, slot.order)
     return held
 
@@ -231,5 +233,9 @@ def _unexplained(
     why += "edits that were tried does"
     if result.unfinished:
         why += f"; the search was stopped after {result.seconds:g} s"
-    detail = {"order": 0, "confidence": 0.4, "tried": result.tried, "stopped": bool(result.unfinished)}
+    if result.too_long:
+        listed = ", ".join(map(str, result.too_long))
+        why += f"; register {listed} was not searched, with more than {MAX_EVENTS:,} events"
+    stopped = bool(result.unfinished or result.too_long)
+    detail = {"order": 0, "confidence": 0.4, "tried": result.tried, "stopped": stopped}
     return Finding("log-event-modified", "log-replay", why, log.set, tuple(registers), detail=detail)
