@@ -109,11 +109,15 @@ def watch(
     with ExitStack() as stack:
         stack.enter_context(only_watch(place))
         remote = "://" in inbox
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if remote else Path(inbox)
+        folder = Path(inbox)
+        if remote:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "inbox"
+            folder.mkdir()
         while True:
             now = datetime.now(UTC)
             if remote:
-                mirror(inbox, folder)
+                for left in mirror(inbox, folder):
+                    complain(left)
             taken = intake.take(complete(folder, timedelta(seconds=settle), now), now, inventory or ())
             lines = watcher.turn(now)
             if as_json:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cvmlab.errors import EvidenceError
@@ -18,7 +21,9 @@ from cvmlab.tables_lake import QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
+
+    from pyarrow.fs import FileInfo, FileSystem
 
     from cvmlab.baseline.document import Baseline
     from cvmlab.evidence.context import VerifierContext
@@ -28,8 +33,18 @@ if TYPE_CHECKING:
 
 PARTIAL: Final = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
 """Ends of names that programs give to what they are still writing."""
-MAX_ENTRIES: Final = 100_000
+LITTER: Final = frozenset({".ds_store", ".directory", ".localized", ".gitkeep", "thumbs.db", "desktop.ini"})
+"""Names, lower case, that file managers leave behind; they are neither evidence nor an upload under way."""
+STALLED: Final = timedelta(hours=1)
+"""An upload of which nothing came for so long is none any more: what there is of the folder counts."""
+MAX_DEPTH: Final = 2
+"""Parts of an object's name below the prefix: a machine, and a file of it."""
+MAX_ENTRIES: Final = 1_000_000
 MAX_OBJECT: Final = 256 * 1024 * 1024
+MIN_FREE: Final = 1 << 30
+"""Bytes that copying objects leaves free on this machine's disk."""
+_MAX_NAME: Final = 255
+_CHUNK: Final = 1 << 20
 _INVENTORY: Final = (".json", ".jsonl", ".ndjson", ".csv")
 
 
@@ -37,21 +52,27 @@ def complete(inbox: Path, settle: timedelta, now: datetime) -> list[Path]:
     """Return the entries of a folder that nobody is writing any more, by name.
 
     Writers give a partial upload a name with a dot in front or one of `PARTIAL` at the end and rename it when
-    it is whole. For those that do not, an entry counts once nothing in it changed for `settle`.
+    it is whole; it holds its folder back until it is renamed or `STALLED`. For writers that do not, an entry
+    counts once nothing in it changed for `settle`.
 
     Raises:
-        EvidenceError: The folder cannot be listed.
+        EvidenceError: The folder cannot be listed, or more than `MAX_ENTRIES` lie in it.
     """
     try:
-        with os.scandir(inbox) as found:
-            entries = sorted(found, key=lambda entry: entry.name)[:MAX_ENTRIES]
+        with os.scandir(inbox) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
         raise EvidenceError(f"{inbox}: cannot be listed: {error.strerror or error}") from error
+    if len(entries) > MAX_ENTRIES:
+        raise EvidenceError(f"{inbox}: more than {MAX_ENTRIES:,} entries; move what was taken elsewhere")
     limit = (now - settle).timestamp()
     return [
         Path(entry.path)
         for entry in entries
-        if not entry.is_symlink() and _whole(entry.name) and _newest(Path(entry.path)) <= limit
+        if not entry.is_symlink()
+        and _whole(entry.name)
+        and entry.name.lower() not in LITTER
+        and _newest(Path(entry.path), now) <= limit
     ]
 
 
@@ -59,53 +80,112 @@ def _whole(name: str) -> bool:
     return not name.startswith(".") and not name.lower().endswith(PARTIAL)
 
 
-def _newest(path: Path) -> float:
-    """Return when an entry last changed; for ever where a part of it is partial or cannot be looked at."""
+def _newest(path: Path, now: datetime) -> float:
+    """Return when an entry last changed; for ever where a part of it is being written.
+
+    An entry that cannot be looked at is as old as can be: reading it will tell what is wrong with it.
+    """
     try:
         newest = path.stat().st_mtime
         if path.is_dir():
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if not _whole(entry.name):
+                    if entry.name.lower() in LITTER:
+                        continue
+                    age = entry.stat(follow_symlinks=False).st_mtime
+                    if not _whole(entry.name) and age > (now - STALLED).timestamp():
                         return float("inf")
-                    newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
+                    newest = max(newest, age)
     except OSError:
-        return float("inf")
+        return 0.0
     return newest
 
 
-def mirror(url: str, folder: Path) -> None:
-    """Copy the objects under a prefix into a folder, those that it does not have in this size and age.
+def mirror(url: str, folder: Path) -> list[str]:
+    """Make a folder hold what lies under a prefix of an object store, as `complete` then finds it.
+
+    An object ``a/b.bin`` below the prefix becomes ``a/b.bin`` in the folder. What the folder has in this size
+    and age is not read again; what is no longer under the prefix is removed from it.
 
     Args:
         url: ``s3://bucket/prefix``, ``gs://…``, ``abfss://…``, ``file:///…``: what `pyarrow.fs` knows.
-        folder: Where to; an object ``a/b.bin`` below the prefix becomes ``a/b.bin`` there.
+        folder: Where to; nothing else may be in it.
+
+    Returns:
+        What was left out, and why: names that are no plain path, objects that are too large, or that cannot
+        be read.
 
     Raises:
-        EvidenceError: The prefix cannot be listed or an object cannot be read.
+        EvidenceError: The prefix cannot be listed, or the disk is full.
     """
+    import pyarrow as pa
     from pyarrow import fs
 
     try:
         store, root = fs.FileSystem.from_uri(url)
         found = store.get_file_info(fs.FileSelector(root, recursive=True))
-        for info in found[:MAX_ENTRIES]:
-            parts = PurePosixPath(info.path[len(root) :].lstrip("/")).parts
-            if not info.is_file or not parts or ".." in parts or len(parts) > 2 or info.size > MAX_OBJECT:
-                continue
-            target = folder.joinpath(*parts)
-            age = info.mtime.timestamp() if info.mtime is not None else 0.0
-            if target.is_file() and target.stat().st_size == info.size and target.stat().st_mtime == age:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.part")
-            with store.open_input_stream(info.path) as source:
-                partial.write_bytes(source.read(MAX_OBJECT))
-            os.utime(partial, (age, age))
-            partial.replace(target)
-            os.utime(target.parent, (age, age))
-    except (OSError, ValueError) as error:
-        raise EvidenceError(f"{url}: cannot be read: {error}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise EvidenceError(f"{url}: cannot be listed: {error}") from error
+    left: list[str] = []
+    kept: set[Path] = set()
+    files = sorted((info for info in found if info.is_file), key=lambda info: info.path)
+    for info in files[:MAX_ENTRIES]:
+        key = info.path.removeprefix(root.rstrip("/")).removeprefix("/")
+        parts = key.split("/")
+        why = _unfit(parts) or (f"{info.size:,} bytes" if info.size > MAX_OBJECT else "")
+        if not why and shutil.disk_usage(folder.parent).free - info.size < MIN_FREE:
+            raise EvidenceError(f"{folder}: the disk is full; free some of it to copy {url} on")
+        try:
+            if not why:
+                kept.add(_copied(store, info, folder, parts))
+        except (OSError, pa.ArrowException) as error:
+            why = str(error)
+        if why:
+            left.append(f"object {key[:_MAX_NAME]!r} is left out: {why}")
+    if len(files) > MAX_ENTRIES:
+        left.append(f"{len(files) - MAX_ENTRIES:,} objects are left out: {MAX_ENTRIES:,} are looked at")
+    _forget(folder, kept)
+    return left
+
+
+def _unfit(parts: list[str]) -> str:
+    """Say why the parts of a key are no path below a folder; an empty text where they are."""
+    if len(parts) > MAX_DEPTH:
+        return f"its name has more than {MAX_DEPTH} parts below the prefix"
+    for part in parts:
+        if part in ("", ".", "..") or "\0" in part or "\\" in part:
+            return "its name is no plain path"
+        if len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME:
+            return f"a part of its name has more than {_MAX_NAME} bytes"
+    return ""
+
+
+def _copied(store: FileSystem, info: FileInfo, folder: Path, parts: list[str]) -> Path:
+    target = folder.joinpath(*parts)
+    age = info.mtime.timestamp() if info.mtime is not None else 0.0
+    if target.is_file() and target.stat().st_size == info.size and target.stat().st_mtime == age:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        partial = Path(scratch) / "object"
+        with store.open_input_stream(info.path) as source, partial.open("wb") as copy:
+            for start in range(0, info.size, _CHUNK):
+                copy.write(source.read(min(_CHUNK, info.size - start)))
+        os.utime(partial, (age, age))
+        partial.replace(target)
+    # a folder is as old as what lies in it, not as this copy of it
+    os.utime(target.parent, (age, age))
+    return target
+
+
+def _forget(folder: Path, kept: set[Path]) -> None:
+    """Remove what is not kept, and folders that hold nothing any more."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if Path(place, name) not in kept:
+                Path(place, name).unlink()
+        if Path(place) != folder and not any(Path(place).iterdir()):
+            Path(place).rmdir()
 
 
 @dataclass(slots=True)
@@ -175,7 +255,7 @@ class Intake:
         if given and self._exports(given, counts, now) == 0:
             raise EvidenceError(f"{given[0]}: nothing in it is inventory")
         for path in paths:
-            age = _newest(path)
+            age = _newest(path, now)
             if self._seen.get(path) == age:
                 continue
             self._seen[path] = age
@@ -186,7 +266,7 @@ class Intake:
                 evidence.append(path)
         if records:
             # what arrived together may be machines in one file and their extensions in another
-            ordered = sorted(records, key=lambda path: (_newest(path), path.name))
+            ordered = sorted(records, key=lambda path: (_newest(path, now), path.name))
             self._keep(ordered, records[ordered[0]] if len(ordered) == 1 else None, counts, now)
         if evidence:
             done = ingest(self._lake, find_submissions(evidence), store=self._store, received=now)
@@ -206,7 +286,7 @@ class Intake:
 
     def _exports(self, paths: tuple[Path, ...], counts: Taken, now: datetime) -> int:
         """Take the files of `inventory` where one is new; return how many records there are, or were."""
-        ages = {path: _newest(path) for path in paths}
+        ages = {path: _newest(path, now) for path in paths}
         if all(self._seen.get(path) == age for path, age in ages.items()):
             return 1
         kept = self._keep(paths, None, counts, now)

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 import cvmlab
 from cvmlab.cli import app
+from cvmlab.errors import EvidenceError
+from cvmlab.fleet import inbox
 from cvmlab.fleet.inbox import complete, mirror
 from cvmlab.fleet.lake import Lake
 from cvmlab.fleet.watch import lake_alerts
@@ -119,7 +121,82 @@ def test_what_changed_lately_is_not_taken(tmp_path: Path) -> None:
     assert complete(tmp_path, timedelta(minutes=1), NOW) == [tmp_path / "vm"]
     assert complete(tmp_path, timedelta(minutes=6), NOW) == []
     (tmp_path / "vm" / "quote.msg.part").write_bytes(b"")
-    assert complete(tmp_path, timedelta(minutes=1), datetime.now(UTC) + timedelta(hours=1)) == []
+    later = datetime.now(UTC)
+    assert complete(tmp_path, timedelta(minutes=1), later + timedelta(minutes=30)) == []
+    # an upload that broke off an hour ago holds nothing back any more
+    assert complete(tmp_path, timedelta(minutes=1), later + timedelta(hours=2)) == [tmp_path / "vm"]
+
+
+def test_what_file_managers_leave_behind_is_no_machine_and_no_upload(tmp_path: Path) -> None:
+    (tmp_path / "vm").mkdir()
+    (tmp_path / "vm" / "eventlog.bin").write_bytes(b"x")
+    for place in (tmp_path, tmp_path / "vm"):
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (place / name).write_bytes(b"")
+    assert complete(tmp_path, timedelta(0), datetime.now(UTC) + timedelta(minutes=1)) == [tmp_path / "vm"]
+
+
+def test_more_entries_than_the_bound_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "MAX_ENTRIES", 3)
+    for number in range(4):
+        (tmp_path / f"vm{number}").mkdir()
+    with pytest.raises(EvidenceError, match="more than 3 entries"):
+        complete(tmp_path, timedelta(0), NOW)
+
+
+def test_objects_that_are_gone_leave_the_mirror(tmp_path: Path) -> None:
+    bucket, folder = tmp_path / "bucket", tmp_path / "copy"
+    for machine in ("vm1", "vm2"):
+        (bucket / machine).mkdir(parents=True)
+        (bucket / machine / "eventlog.bin").write_bytes(b"x")
+    folder.mkdir()
+    assert mirror(bucket.as_uri(), folder) == []
+    shutil.rmtree(bucket / "vm1")
+    mirror(bucket.as_uri(), folder)
+    assert [path.name for path in folder.iterdir()] == ["vm2"]
+
+
+def test_a_prefix_is_watched_at_once(tmp_path: Path) -> None:
+    bucket = tmp_path / "bucket"
+    arrive(bucket, tmp_path / "store", "vm1", "cmdline_changed")
+    options = ("--lake", tmp_path / "lake", "--once", "--settle", 0, "--json")
+    code, text = run("watch", bucket.as_uri(), *options)
+    assert code == 1
+    (line,) = map(json.loads, text.splitlines())
+    assert (line["machine"], line["event"]) == ("vm1", "opened")
+    assert run("watch", bucket.as_uri(), *options) == (1, "")
+
+
+def test_objects_with_names_that_are_no_path_are_left_out_and_said(tmp_path: Path) -> None:
+    bucket, folder = tmp_path / "bucket", tmp_path / "copy"
+    (bucket / "vm1" / "deep" / "er").mkdir(parents=True)
+    (bucket / "vm1" / "eventlog.bin").write_bytes(b"x")
+    (bucket / "vm1" / "a\\b").write_bytes(b"x")
+    (bucket / "vm1" / "deep" / "er" / "file").write_bytes(b"x")
+    folder.mkdir()
+    left = mirror(bucket.as_uri(), folder)
+    assert len(left) == 2
+    assert any("no plain path" in line for line in left)
+    assert any("more than 2 parts" in line for line in left)
+    assert [path.name for path in (folder / "vm1").iterdir()] == ["eventlog.bin"]
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "a//b", "./x", "a\0b/x", "x" * 256, ""])
+def test_hostile_keys_are_unfit(key: str) -> None:
+    assert inbox._unfit(key.split("/"))
+
+
+def test_an_object_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "MAX_OBJECT", 10)
+    bucket, folder = tmp_path / "bucket", tmp_path / "copy"
+    (bucket / "vm1").mkdir(parents=True)
+    (bucket / "vm1" / "eventlog.bin").write_bytes(b"x" * 11)
+    (bucket / "vm1" / "quote.msg").write_bytes(b"x")
+    folder.mkdir()
+    (line,) = mirror(bucket.as_uri(), folder)
+    assert "eventlog.bin" in line
+    assert "11 bytes" in line
+    assert (folder / "vm1" / "quote.msg").exists()
 
 
 def test_objects_under_a_prefix_are_mirrored_once(tmp_path: Path) -> None:
