@@ -27,6 +27,7 @@ from remeasure import NO_ACTION, NUMBERS, enrolled_key, write_boot  # noqa: E402
 
 import cvmlab  # noqa: E402
 from cvmlab.baseline import load_baseline  # noqa: E402
+from cvmlab.errors import BaselineError  # noqa: E402
 from cvmlab.eventlog import read_event_log  # noqa: E402
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def measured_anew(path: Path, scratch: Path, *, with_baseline: bool) -> Unedited
     """Return a boot of a log alone, with the baseline learned of it.
 
     Raises:
-        SystemExit: The log is damaged, or has no whole SHA-256 bank to learn a baseline of.
+        SystemExit: The log is damaged, has no whole SHA-256 bank, or no baseline is learned of its boot.
     """
     log = relog.read(path)
     extending = [event for event in log.boot.events if event.type != NO_ACTION] if log else []
@@ -80,7 +81,10 @@ def measured_anew(path: Path, scratch: Path, *, with_baseline: bool) -> Unedited
         raise SystemExit(f"{path}: no whole log with SHA-256 digests; give another")
     folder = write_boot(scratch / "unedited", log.boot.events, banks=banks)
     keys = [enrolled_key(scratch)]
-    baseline = cvmlab.learn([folder], enrolled_keys=keys) if with_baseline else None
+    try:
+        baseline = cvmlab.learn([folder], enrolled_keys=keys) if with_baseline else None
+    except BaselineError as error:
+        raise SystemExit(f"{path}: {error}") from error
     boot = Unedited(folder, {"baseline": baseline, "enrolled_keys": keys})
     verdict = cvmlab.investigate(folder, **boot.judges).verdict
     if with_baseline and verdict != "trusted":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INCOMPLETE: Final = "evidence-incomplete"
 _LAST_EVENT = 1 << 30
+# rules of `cvmlab.eventlog.order` that miss what stands late in a log
+_AT_THE_END: Final = frozenset({"separator-missing", "secure-boot-without-authority"})
 
 
 def causes(findings: Iterable[Finding], links: Mapping[str, Link]) -> tuple[Cause, ...]:
@@ -149,9 +151,9 @@ def _can(parent: Cause, child: Cause) -> bool:
 
 
 def _lacks_its_end(malformed: Cause) -> bool:
-    """Tell whether all that is wrong with a log is that a register is not closed in it."""
+    """Tell whether all that is wrong with a log is what its end would have had."""
     wrong = [finding for finding in malformed.findings if finding.detail.get("severity") != "info"]
-    return bool(wrong) and all(finding.detail.get("rule") == "separator-missing" for finding in wrong)
+    return bool(wrong) and all(finding.detail.get("rule") in _AT_THE_END for finding in wrong)
 
 
 def _with_consequences(code: str, flat: Mapping[str, Cause], parents: Mapping[str, str | None]) -> Cause:

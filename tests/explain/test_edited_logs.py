@@ -98,6 +98,21 @@ def test_cut_before_the_separator_of_register_7_is_a_truncation_and_no_fault(tmp
     assert cut_anew(tmp_path, boot, others[-1] + 1) == ("log-truncated", (others[-1] + 1,))
 
 
+def test_cut_before_the_authority_of_what_was_started_is_a_truncation(tmp_path: Path) -> None:
+    boot = remeasure.Boot(remeasure.events_of("baseline"))
+    secure = boot.variable("SecureBoot")
+    assert boot.value("SecureBoot") == b"\x01"
+    authorities = [e for e in boot.events if e.type == remeasure.AUTHORITY]
+    assert secure.register == authorities[0].register == 7
+    started = next(e for e in boot.events if (e.register, e.type) == (4, remeasure.APPLICATION))
+    for authority in authorities:
+        boot.events.remove(authority)
+    place = boot.events.index(started) + 1
+    # some firmware logs who vouched for an application after the application
+    boot.events[place:place] = authorities
+    assert cut_anew(tmp_path, boot, place) == ("log-truncated", (place,))
+
+
 def cut_anew(scratch: Path, boot: remeasure.Boot, index: int) -> tuple[str, tuple[int, ...]]:
     """Measure a boot anew, learn it, cut its log after an event and return what is primary."""
     key = remeasure.enrolled_key(scratch)
