@@ -113,6 +113,20 @@ def test_cut_before_the_authority_of_what_was_started_is_a_truncation(tmp_path: 
     assert cut_anew(tmp_path, boot, place) == ("log-truncated", (place,))
 
 
+def test_edit_of_a_register_too_long_to_search_is_told_as_not_searched(tmp_path: Path) -> None:
+    commands = [
+        remeasure.measured(8, remeasure.IPL, b"grub_cmd: %d\0" % number, b"%d" % number)
+        for number in range(4100)
+    ]
+    folder = remeasure.write_boot(tmp_path / "boot", [*remeasure.events_of("baseline"), *commands])
+    last = read_event_log(folder / "eventlog.bin").events[-1].index
+    removed(last - 9)(folder)
+    primary = cvmlab.investigate(folder, enrolled_keys=[remeasure.enrolled_key(tmp_path)]).primary
+    assert primary is not None
+    assert (primary.code, primary.registers) == ("log-event-modified", (8,))
+    assert "register 8 was not searched, with more than 4,096 events" in primary.summary
+
+
 def cut_anew(scratch: Path, boot: remeasure.Boot, index: int) -> tuple[str, tuple[int, ...]]:
     """Measure a boot anew, learn it, cut its log after an event and return what is primary."""
     key = remeasure.enrolled_key(scratch)
