@@ -11,6 +11,7 @@ Line = tuple[Span, ...]
 """One line of output."""
 
 MORE = "…"
+_MARKS = "-/\\_."
 
 
 def text_width(text: str) -> int:
@@ -79,6 +80,8 @@ def pad(line: Line, width: int, *, right: bool = False) -> Line:
 def wrap(spans: Line, width: int) -> list[Line]:
     """Break styled text at spaces into lines of at most ``width`` cells (at least 2); longer words are split.
 
+    A word is split behind a mark such as a hyphen where it has one in the second half of the line.
+
     Spaces at line ends are dropped, others are kept, so that aligned text stays so.
     """
     width = max(2, width)
@@ -101,7 +104,7 @@ def wrap(spans: Line, width: int) -> list[Line]:
         for text, style in word:
             while used + text_width(text) > width:
                 if used < width:
-                    head, text = take(text, width - used)
+                    head, text = _at_mark(*take(text, width - used))
                     line += [(head, style)] if head else []
                 lines.append(tuple(line))
                 line, used = [], 0
@@ -111,6 +114,14 @@ def wrap(spans: Line, width: int) -> list[Line]:
     if line or not lines:
         lines.append(tuple(line))
     return [each for each in lines if each] or [()]
+
+
+def _at_mark(head: str, tail: str) -> tuple[str, str]:
+    """Move the cut of a word back to behind a mark, where one is near: codes and paths read on then."""
+    at = max(head.rfind(mark) for mark in _MARKS) + 1
+    if not tail or 2 * at < len(head):
+        return head, tail
+    return head[:at], head[at:] + tail
 
 
 def _words(spans: Line) -> list[list[Span]]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cvmlab.view.layout import cut, line_text, line_width, share, text_width, wrap
 
-TEXT = st.text("ab 日é\u0301", max_size=60)
+TEXT = st.text("ab- 日é\u0301", max_size=60)
 SPANS = st.lists(st.tuples(TEXT, st.sampled_from(["", "bad"])), max_size=5).map(tuple)
 
 
@@ -20,6 +20,16 @@ def test_text_width_counts_cells() -> None:
 def test_wrap_keeps_punctuation_with_its_word() -> None:
     lines = wrap((("see ", ""), ("shimx64.efi", "code"), (", then", "")), 16)
     assert [line_text(line) for line in lines] == ["see shimx64.efi,", "then"]
+
+
+def test_wrap_splits_a_word_behind_a_mark_where_one_is_near() -> None:
+    def split(text: str, width: int) -> list[str]:
+        return [line_text(line) for line in wrap(((text, ""),), width)]
+
+    assert split("kernel-command-line-changed", 16) == ["kernel-command-", "line-changed"]
+    assert split("EFI\\debian\\shimx64.efi", 12) == ["EFI\\debian\\", "shimx64.efi"]
+    assert split("a-bcdefghijklmnopq", 10) == ["a-bcdefghi", "jklmnopq"], "the mark is too far back"
+    assert split("------", 4) == ["----", "--"]
 
 
 @given(SPANS, st.integers(2, 30))
