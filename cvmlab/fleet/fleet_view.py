@@ -142,7 +142,9 @@ def _recommendations(found: dict[str, Any]) -> list[Block]:
     for dimension in _DIMENSIONS:
         rows = _worst(found, dimension)
         if {row["value"] for row in rows} - {"not-stated"}:
-            title = f"Compliance by {dimension.replace('_', ' ')}"
+            title = (
+                f"Compliance by {'operating system' if dimension == 'os' else dimension.replace('_', ' ')}"
+            )
             blocks.append(Details(title, (_rows(rows, _BY, "Least compliant first"),)))
     if found["contradictions"]:
         columns = ("machine", "fact", "configured", "proven", "severity", "explanation")
@@ -212,7 +214,7 @@ def _apart(found: dict[str, Any]) -> list[Block]:
             "share",
             "hours_to_half",
         )
-        rank = {"rolling-out": 0, "lone": 1, "minority": 2}
+        rank = {"rolling-out": 0, "lone": 1, "minority": 2, "majority": 3}
         spread = [row for row in found["spread"] if row["shape"] != "everywhere"]
         rows = sorted(spread, key=lambda row: (rank[row["shape"]], -row["machines"], row["name"]))
         blocks.append(Heading("First seen, and how it spread"))

@@ -166,7 +166,7 @@ def _alike(fleet: FleetOverview) -> list[Block]:
     values = fleet.values()
     spread = stats.spread(values)
     shown = ["name", "value", "shape", "machines", "share", "first_seen", "first_machine"]
-    order = {"lone": 0, "rolling-out": 1, "minority": 2, "everywhere": 3}
+    order = {"lone": 0, "rolling-out": 1, "minority": 2, "majority": 3, "everywhere": 4}
     spread = spread.assign(
         _order=spread["shape"].map(order), first_machine=spread["first_machine"].map(_short)
     ).sort_values(["_order", "name"], kind="stable")

@@ -264,7 +264,8 @@ def spread(values: pa.Table) -> pd.DataFrame:
         ``name``, ``value``, ``first_seen``, ``first_machine``, ``last_seen``, ``machines``, ``share``,
         ``hours_to_half`` (until half of the machines that ever had it did), and ``shape``: ``everywhere``
         (all machines), ``lone`` (one of several machines), ``rolling-out`` (it came after the name's first
-        sight, and reached more than two machines and one in twenty), ``minority``.
+        sight, and reached more than two machines and one in twenty), ``majority`` (more than half),
+        ``minority``.
     """
     query = f"""WITH firsts AS MATERIALIZED (SELECT name, value, machine, min("at") AS first,
             max("at") AS last FROM values_ GROUP BY ALL),
@@ -276,7 +277,7 @@ def spread(values: pa.Table) -> pd.DataFrame:
             epoch(half - first_seen) / 3600 AS hours_to_half,
             CASE WHEN machines = all_ THEN 'everywhere' WHEN machines <= {LONE} THEN 'lone'
                 WHEN first_seen > begin AND machines > greatest({FEW}, {ROLLING_SHARE} * all_)
-                THEN 'rolling-out' ELSE 'minority' END AS shape
+                THEN 'rolling-out' WHEN 2 * machines > all_ THEN 'majority' ELSE 'minority' END AS shape
         FROM seen JOIN names USING (name) ORDER BY name, machines DESC, value"""  # noqa: S608
     return connect(values_=values).execute(query).df()
 

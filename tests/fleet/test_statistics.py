@@ -180,6 +180,16 @@ def test_spread_tells_an_update_from_a_lone_machine() -> None:
     assert found.loc["new", "hours_to_half"] == 48
 
 
+@pytest.mark.parametrize(
+    ("having", "shape"),
+    [(1, "lone"), (2, "minority"), (5, "minority"), (6, "majority"), (9, "majority"), (10, "everywhere")],
+)
+def test_what_was_there_from_the_start_is_told_by_how_many_have_it(having: int, shape: str) -> None:
+    given = [(f"m{n}", 0, "kernel", "k1" if n < having else f"other-{n}") for n in range(10)]
+    found = stats.spread(rows(*given, columns="machine at name value")).set_index("value")
+    assert found.loc["k1", "shape"] == shape
+
+
 def test_outliers_are_as_many_bits_as_their_values_are_rare() -> None:
     given = [(f"m{n}", "kernel", "k1" if n else "k2") for n in range(8)]
     found = stats.outliers(rows(*given, columns="machine name value"))
