@@ -128,6 +128,7 @@ def mirror(url: str, folder: Path) -> list[str]:
         raise EvidenceError(f"{url}: cannot be listed: {error}") from error
     left: list[str] = []
     kept: set[Path] = set()
+    broken: set[Path] = set()
     files = sorted((info for info in found if info.is_file), key=lambda info: info.path)
     for info in files[:MAX_ENTRIES]:
         key = info.path.removeprefix(root.rstrip("/")).removeprefix("/")
@@ -139,12 +140,14 @@ def mirror(url: str, folder: Path) -> list[str]:
             if not why:
                 kept.add(_copied(store, info, folder, parts))
         except (OSError, pa.ArrowException) as error:
-            why = str(error)
+            why = f"{error}; all of {parts[0]!r} waits for the next round"
+            broken.add(folder / parts[0])
         if why:
             left.append(f"object {key[:_MAX_NAME]!r} is left out: {why}")
     if len(files) > MAX_ENTRIES:
         left.append(f"{len(files) - MAX_ENTRIES:,} objects are left out: {MAX_ENTRIES:,} are looked at")
-    _forget(folder, kept)
+    # part of a machine's evidence must not be judged as if it were all
+    _forget(folder, {path for path in kept if path not in broken and path.parent not in broken})
     return left
 
 
@@ -171,6 +174,8 @@ def _copied(store: FileSystem, info: FileInfo, folder: Path, parts: list[str]) -
         with store.open_input_stream(info.path) as source, partial.open("wb") as copy:
             for start in range(0, info.size, _CHUNK):
                 copy.write(source.read(min(_CHUNK, info.size - start)))
+        if partial.stat().st_size != info.size:
+            raise OSError(f"{partial.stat().st_size:,} of {info.size:,} bytes could be read")
         os.utime(partial, (age, age))
         partial.replace(target)
     # a folder is as old as what lies in it, not as this copy of it

@@ -156,6 +156,47 @@ def test_objects_that_are_gone_leave_the_mirror(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["vm2"]
 
 
+def test_a_machine_with_an_object_that_fails_waits_for_the_next_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, folder = tmp_path / "bucket", tmp_path / "copy"
+    for machine in ("vm1", "vm2"):
+        (bucket / machine).mkdir(parents=True)
+        for name in ("eventlog.bin", "quote.msg"):
+            (bucket / machine / name).write_bytes(b"x")
+    folder.mkdir()
+    mirror(bucket.as_uri(), folder)
+    real = inbox._copied
+
+    def failing(store: object, info: object, into: Path, parts: list[str]) -> Path:
+        if parts == ["vm1", "quote.msg"]:
+            raise OSError("connection reset")
+        return real(store, info, into, parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inbox, "_copied", failing)
+    (line,) = mirror(bucket.as_uri(), folder)
+    assert "connection reset" in line
+    assert "all of 'vm1' waits" in line
+    assert [path.name for path in folder.iterdir()] == ["vm2"], "no part of it is offered as if it were all"
+    monkeypatch.setattr(inbox, "_copied", real)
+    assert mirror(bucket.as_uri(), folder) == []
+    assert {path.name for path in (folder / "vm1").iterdir()} == {"eventlog.bin", "quote.msg"}
+
+
+def test_an_object_that_ends_early_is_not_taken_for_whole(tmp_path: Path) -> None:
+    from pyarrow import fs
+
+    (tmp_path / "object").write_bytes(b"1234")
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    store = fs.LocalFileSystem()
+    info = store.get_file_info(str(tmp_path / "object"))
+    (tmp_path / "object").write_bytes(b"12")
+    with pytest.raises(OSError, match="2 of 4 bytes"):
+        inbox._copied(store, info, folder, ["vm1", "object"])
+    assert not (folder / "vm1" / "object").exists()
+
+
 def test_a_prefix_is_watched_at_once(tmp_path: Path) -> None:
     bucket = tmp_path / "bucket"
     arrive(bucket, tmp_path / "store", "vm1", "cmdline_changed")
