@@ -108,17 +108,26 @@ def watch(
     watcher = Watcher(place, rules, thresholds, Hook(command, complain) if command else None)
     with ExitStack() as stack:
         stack.enter_context(only_watch(place))
-        remote = "://" in inbox
+        remote, listed = "://" in inbox, False
         folder = Path(inbox)
         if remote:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "inbox"
             folder.mkdir()
         while True:
             now = datetime.now(UTC)
-            if remote:
-                for left in mirror(inbox, folder):
-                    complain(left)
-            taken = intake.take(complete(folder, timedelta(seconds=settle), now), now, inventory or ())
+            arrived: list[Path] = []
+            try:
+                if remote:
+                    for left in mirror(inbox, folder):
+                        complain(left)
+                arrived = complete(folder, timedelta(seconds=settle), now)
+            except EvidenceError as error:
+                if once or not listed:
+                    raise
+                # a store that does not answer for a moment ends no watch; who is silent is still found out
+                complain(f"{error}; tried again in {interval:g} s")
+            listed = True
+            taken = intake.take(arrived, now, inventory or ())
             lines = watcher.turn(now)
             if as_json:
                 sys.stdout.write(json_lines(lines))

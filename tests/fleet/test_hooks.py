@@ -25,6 +25,7 @@ from cvmlab.fleet.watch import lake_alerts, only_watch
 from cvmlab.tables_lake import ALERTS, HOOKS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -185,3 +186,42 @@ def test_the_lock_is_held_once(lake: Lake) -> None:
     with only_watch(lake):
         pass
     assert len(lake.read(HOOKS)) == 0
+
+
+def test_an_inbox_that_is_gone_for_a_moment_ends_no_watch(tmp_path: Path) -> None:
+    boot = str(cvmlab.sample("cmdline_changed"))
+    inbox, away = tmp_path / "in", tmp_path / "away"
+    inbox.mkdir()
+    shutil.copytree(boot, away / "vm1", ignore=shutil.ignore_patterns("nonce.hex"))
+    said = tmp_path / "said"
+    with said.open("w") as errors:
+        watch = subprocess.Popen(
+            command(tmp_path, writer(tmp_path / "told"), "--interval", "1"),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+    def until(reached: Callable[[], bool]) -> None:
+        end = time.monotonic() + 90
+        while not reached():
+            assert watch.poll() is None, said.read_text()
+            assert time.monotonic() < end, said.read_text()
+            time.sleep(0.1)
+
+    try:
+        until(lambda: "changes of alerts" in said.read_text())
+        inbox.rename(tmp_path / "gone")
+        until(lambda: "cannot be listed" in said.read_text())
+        away.rename(inbox)
+        until(lambda: told(tmp_path / "told") == ["vm1"])
+    finally:
+        watch.kill()
+        watch.wait(30)
+
+
+def test_an_inbox_that_never_was_is_an_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(tmp_path, (sys.executable, "-c", "")), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode not in (0, 1)
+    assert "cannot be listed" in " ".join(done.stderr.split())
