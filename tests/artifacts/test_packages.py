@@ -7,14 +7,13 @@ reads them: so these tests hold also where the archive no longer has the version
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archive import download
+from archive import download, signed_digest
 
 import cvmlab
 from cvmlab.artifacts import identify
@@ -53,30 +52,11 @@ def images(
     return found
 
 
-def _signed_digest(image: Path, folder: Path) -> bytes:
-    """The digest that the image's signer signed, as sbattach and openssl read it."""
-    signature = folder / "signature"
-    subprocess.run(
-        ["sbattach", "--signum", "1", "--detach", signature, image],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    said = subprocess.run(
-        ["openssl", "asn1parse", "-inform", "DER", "-in", signature],
-        check=True, capture_output=True, text=True, timeout=60,
-    ).stdout  # fmt: skip
-    # the first digest of 32 bytes stands in SpcIndirectDataContent, before certificates and signer
-    found = re.search(r"l= {2}32 prim: OCTET STRING +\[HEX DUMP\]:([0-9A-F]{64})", said)
-    assert found is not None
-    return bytes.fromhex(found[1])
-
-
 def test_signed_images_are_found_by_the_digest_that_their_signer_signed(
     packages: dict[str, tuple[Path, str]], images: dict[str, Path], tmp_path: Path
 ) -> None:
     for part, image in images.items():
-        digest = _signed_digest(image, tmp_path)
+        digest = signed_digest(image, tmp_path)
         package, version = packages[part]
         match = identify([digest], [package])[digest][0]
         assert match.form == "authenticode"

@@ -56,14 +56,36 @@ def _fresh_lists(folder: Path) -> tuple[str, ...]:
 
 
 def _successor(name: str, lists: tuple[str, ...]) -> str:
-    """The kernel package of today: ``linux-image-6.1.0-56-cloud-amd64`` becomes what its kind depends on."""
-    kind = re.fullmatch(r"linux-image-[0-9.]+-\d+-(.+)", name)
+    """The kernel package of today: ``linux-image-6.1.0-56-cloud-amd64`` becomes what its kind depends on.
+
+    So does ``linux-image-6.12.117+deb12-cloud-amd64``, as newer kernels are named.
+    """
+    kind = re.fullmatch(r"linux-image-[0-9.]+(?:-\d+|\+deb\d+)-(.+)", name)
     if kind is None:
         return ""
     command = ["apt-cache", *lists, "depends", f"linux-image-{kind[1]}"]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
     found = re.search(r"Depends: (linux-image-[0-9]\S+)", said)
     return found[1] if found else ""
+
+
+def signed_digest(image: Path, folder: Path) -> bytes:
+    """The SHA-256 digest that an image's signer signed, as sbattach and openssl read it."""
+    signature = folder / "signature"
+    subprocess.run(
+        ["sbattach", "--signum", "1", "--detach", signature, image],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    said = subprocess.run(
+        ["openssl", "asn1parse", "-inform", "DER", "-in", signature],
+        check=True, capture_output=True, text=True, timeout=60,
+    ).stdout  # fmt: skip
+    # the first digest of 32 bytes stands in SpcIndirectDataContent, before certificates and signer
+    found = re.search(r"l= {2}32 prim: OCTET STRING +\[HEX DUMP\]:([0-9A-F]{64})", said)
+    assert found is not None
+    return bytes.fromhex(found[1])
 
 
 def _field(package: Path, name: str) -> str:
