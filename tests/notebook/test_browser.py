@@ -100,15 +100,8 @@ def _theme(url: str, token: str, name: str) -> None:
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_notebook_reads_in_jupyterlab(browser: Browser, lab: str, theme: str) -> None:
-    url, token = lab.split("|")
-    _theme(url, token, theme)
-    page = browser.new_page(viewport={"width": 1300, "height": 5000})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{url}/lab/tree/nb.ipynb?token={token}&reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
-    _run_all(page)
+    _theme(*lab.split("|"), theme)
+    page, errors = _opened(browser, lab, "nb", "report written to")
     text = page.inner_text("body")
     assert "cmdline_changed is not trusted: the kernel command line changed." in text
     assert "lockdown=none" in text
@@ -118,6 +111,19 @@ def test_notebook_reads_in_jupyterlab(browser: Browser, lab: str, theme: str) ->
     assert _contrast(page, ".jp-OutputArea-output .cvm-verdict, .jp-OutputArea-output strong") >= 4.5
     assert not errors
     page.close()
+
+
+def _opened(browser: Browser, lab: str, name: str, last: str) -> tuple[Page, list[str]]:
+    """Open a notebook and run it to the cell with a text; errors of the page go into the list."""
+    url, token = lab.split("|")
+    page = browser.new_page(viewport={"width": 1300, "height": 9000})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{url}/lab/tree/{name}.ipynb?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+    _run_all(page, f".jp-OutputArea-output:has-text('{last}')")
+    return page, errors
 
 
 def _run_all(page: Page, last: str = ".jp-OutputArea-output:has-text('report written to')") -> None:
@@ -344,27 +350,19 @@ def test_exported_studio_reads_without_script(browser: Browser, tmp_path: Path) 
 def fleet_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JupyterLab server with notebooks 03, 04 and 05; the fleets are small."""
     folder = tmp_path_factory.mktemp("fleet")
+    smaller = {
+        "03": {"machines, days, seed = 90, 7, 15": "machines, days, seed = 60, 3, 15"},
+        "05": {"machines = 600": "machines = 60", "batch = 100": "batch = 15"},
+    }
     for number in ("03", "04", "05"):
         path = next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
         text = path.read_text(encoding="utf-8")
-        text = text.replace("machines, days, seed = 90, 7, 15", "machines, days, seed = 60, 3, 15")
-        text = text.replace("machines = 600", "machines = 60").replace("batch = 100", "batch = 15")
+        for large, small in smaller.get(number, {}).items():
+            assert large in text, "the size of the fleet is set elsewhere now"
+            text = text.replace(large, small)
         (folder / f"{number}.ipynb").write_text(text, encoding="utf-8")
     with _server(folder) as address:
         yield address
-
-
-def _opened(browser: Browser, lab: str, name: str, last: str) -> tuple[Page, list[str]]:
-    """Open a notebook and run it to the cell with a text; errors of the page go into the list."""
-    url, token = lab.split("|")
-    page = browser.new_page(viewport={"width": 1300, "height": 9000})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{url}/lab/tree/{name}.ipynb?token={token}&reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
-    _run_all(page, f".jp-OutputArea-output:has-text('{last}')")
-    return page, errors
 
 
 _TWIN_CELLS = """
