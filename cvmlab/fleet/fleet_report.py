@@ -19,6 +19,7 @@ from cvmlab.fleet.boot_values import (
 )
 from cvmlab.fleet.fleet_view import fleet_document as fleet_document
 from cvmlab.fleet.recommend_lake import recommend_lake, recommendation_changes
+from cvmlab.fleet.recommend_view import contradiction_object
 from cvmlab.fleet.status import (
     SCORE_FORMULA,
     STATUSES,
@@ -179,18 +180,7 @@ def _own(
         "differences": [
             {name: word[name] for name in _DIFFERENCE} for word in words if word["comparison"] == "disagree"
         ],
-        "contradictions": [
-            {
-                "machine": one.machine.machine,
-                "name": one.machine.name,
-                "fact": one.fact,
-                "configured": one.configured,
-                "proven": one.proven,
-                "severity": one.severity,
-                "explanation": one.explanation,
-            }
-            for one in contradictions
-        ],
+        "contradictions": [contradiction_object(one) for one in contradictions],
         "contradictions_total": against,
         "remediation": _remediation(episodes, curve),
         "remediation_curve": _curve(curve),

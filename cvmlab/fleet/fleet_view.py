@@ -53,7 +53,6 @@ _HEADS: Final = {
     "hours_to_half": "half of them after",
     "age_seconds": "age",
     "provider_agrees": "provider agrees",
-    "of": "of",
     "bits": "rarity (bits)",
     "differs": "against the most common",
     "rarest": "what is rare",
@@ -111,10 +110,8 @@ def _enforced(told: dict[str, Any]) -> list[Block]:
     sums: dict[str, int] = {}
     for row in told["outcomes"]:
         sums[row["outcome"]] = sums.get(row["outcome"], 0) + row["machines"]
-    fails, now = (
-        sums.get("fails", 0),
-        sum(row["attested_now"] for row in told["outcomes"] if row["outcome"] == "fails"),
-    )
+    fails = sums.get("fails", 0)
+    now = sum(row["attested_now"] for row in told["outcomes"] if row["outcome"] == "fails")
     text = (
         f"{fails:,} machines would fail if this baseline were enforced, {now:,} of which are attested now; "
         f"{sums.get('passes', 0):,} would pass, and of {sums.get('not-known', 0):,} it is not known."
@@ -142,10 +139,9 @@ def _recommendations(found: dict[str, Any]) -> list[Block]:
     for dimension in _DIMENSIONS:
         rows = _worst(found, dimension)
         if {row["value"] for row in rows} - {"not-stated"}:
-            title = (
-                f"Compliance by {'operating system' if dimension == 'os' else dimension.replace('_', ' ')}"
-            )
-            blocks.append(Details(title, (_rows(rows, _BY, "Least compliant first"),)))
+            name = "operating system" if dimension == "os" else dimension.replace("_", " ")
+            by = _rows(rows, _BY, "Least compliant first")
+            blocks.append(Details(f"Compliance by {name}", (by,)))
     if found["contradictions"]:
         columns = ("machine", "fact", "configured", "proven", "severity", "explanation")
         shown = _rows(
@@ -205,15 +201,8 @@ def _apart(found: dict[str, Any]) -> list[Block]:
         ]
     if found["spread"]:
         columns = (
-            "name",
-            "value",
-            "shape",
-            "first_seen",
-            "first_machine",
-            "machines",
-            "share",
-            "hours_to_half",
-        )
+            "name", "value", "shape", "first_seen", "first_machine", "machines", "share", "hours_to_half",
+        )  # fmt: skip
         rank = {"rolling-out": 0, "lone": 1, "minority": 2, "majority": 3}
         spread = [row for row in found["spread"] if row["shape"] != "everywhere"]
         rows = sorted(spread, key=lambda row: (rank[row["shape"]], -row["machines"], row["name"]))

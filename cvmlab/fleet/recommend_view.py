@@ -48,7 +48,8 @@ def _row(one: Recommendation) -> dict[str, object]:
     }
 
 
-def _contradiction(one: Contradiction) -> dict[str, object]:
+def contradiction_object(one: Contradiction) -> dict[str, object]:
+    """Return evidence against configuration as an object of the reports' JSON."""
     return {
         "machine": one.machine.machine,
         "name": one.machine.name,
@@ -72,7 +73,7 @@ def recommendations_frame(found: Iterable[Recommendation]) -> pd.DataFrame:
 
 def contradictions_frame(found: Recommendations) -> pd.DataFrame:
     """Return one row for each disagreement of evidence and configuration."""
-    rows = [_contradiction(one) for one in found.contradictions]
+    rows = [contradiction_object(one) for one in found.contradictions]
     return make_frame(CONTRADICTIONS, {c.name: [row[c.name] for row in rows] for c in CONTRADICTIONS.columns})
 
 
@@ -85,7 +86,7 @@ def recommendations_object(found: Recommendations) -> dict[str, object]:
         "evidence": found.evidence,
         "rules": _rule_objects(found.rules, counts),
         "results": [_row(one) for one in found.results],
-        "contradictions": [_contradiction(one) for one in found.contradictions],
+        "contradictions": [contradiction_object(one) for one in found.contradictions],
         "unmatched_assessments": [
             {"machine": one.machine, "key": one.key, "state": one.state} for one in found.unmatched
         ],
@@ -220,7 +221,7 @@ def lake_recommendations_object(found: FleetRecommendations) -> dict[str, object
         "rules": _rule_objects(found.rules, counts),
         "results": [_row(one) for one in found.results("d.state = 'Unhealthy'", MAX_RESULTS)],
         "results_total": sum(held["Unhealthy"] for held in counts.values()),
-        "contradictions": [_contradiction(one) for one in against],
+        "contradictions": [contradiction_object(one) for one in against],
         "contradictions_total": total,
         "provider": found.words(),
         "unmatched_assessments": [],

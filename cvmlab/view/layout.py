@@ -11,7 +11,7 @@ Line = tuple[Span, ...]
 """One line of output."""
 
 MORE = "…"
-_MARKS = "-/\\_."
+_MARKS = "-/\\"
 
 
 def text_width(text: str) -> int:

@@ -16,25 +16,13 @@ MAX_EXPLAINED: Final = 8
 """Most words explained of one command line; the difference beside it has all."""
 # Each of several is used, in order (Documentation/admin-guide/kernel-parameters.txt; dracut.cmdline(7))
 _CUMULATIVE: Final = frozenset(
-    {"console", "earlycon", "earlyprintk", "memmap", "module_blacklist", "modprobe.blacklist", "initrd"}
-    | {
-        "initcall_blacklist",
-        "rd.driver.blacklist",
-        "rd.driver.pre",
-        "rd.luks.uuid",
-        "rd.lvm.lv",
-        "rd.md.uuid",
+    {
+        "console", "earlycon", "earlyprintk", "hugepages", "hugepagesz", "initcall_blacklist",
+        "initrd", "ip", "memmap", "modprobe.blacklist", "module_blacklist", "rd.driver.blacklist",
+        "rd.driver.pre", "rd.luks.uuid", "rd.lvm.lv", "rd.md.uuid", "systemd.mask",
+        "systemd.set_credential", "systemd.setenv", "systemd.wants",
     }
-    | {
-        "systemd.mask",
-        "systemd.wants",
-        "systemd.setenv",
-        "systemd.set_credential",
-        "ip",
-        "hugepages",
-        "hugepagesz",
-    }
-)
+)  # fmt: skip
 
 
 def command_line(row: DiffRow) -> Meaning:
