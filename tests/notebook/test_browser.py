@@ -119,6 +119,7 @@ def _opened(browser: Browser, lab: str, name: str, last: str) -> tuple[Page, lis
     page = browser.new_page(viewport={"width": 1300, "height": 9000})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+
     page.goto(f"{url}/lab/tree/{name}.ipynb?token={token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
@@ -126,21 +127,24 @@ def _opened(browser: Browser, lab: str, name: str, last: str) -> tuple[Page, lis
     return page, errors
 
 
-def _run_all(page: Page, last: str = ".jp-OutputArea-output:has-text('report written to')") -> None:
+def _run_all(page: Page, last: str) -> None:
     """Run the notebook from the menu; a click while JupyterLab still starts is lost, so try again.
 
     A dialog that JupyterLab opens meanwhile, as it does on a busy machine, lies over the menu.
     """
     asked = ""
-    for _ in range(8):
-        dialog = page.locator(".jp-Dialog")
-        if dialog.count():
-            # to leave the question for a kernel with Escape would mean none
+    dialog = page.locator(".jp-Dialog")
+    for attempt in range(6):
+        while dialog.count():
+            # each click on Run queues one; to leave the question for a kernel with Escape would mean none
             asked = dialog.first.inner_text()
             dialog.first.locator(".jp-mod-accept").click()
-        else:
-            page.keyboard.press("Escape")
+            page.wait_for_timeout(500)
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+        if attempt and page.locator(last).count():
+            return
         try:
+            page.keyboard.press("Escape")
             page.click("text=Run >> nth=0", timeout=10_000)
             page.click("text=Run All Cells", timeout=10_000)
             page.wait_for_selector(f"{last}, .jp-Dialog", timeout=40_000)
@@ -257,6 +261,7 @@ def test_studio_loads_classifies_undoes_saves_and_opens(
     asked: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
+
     page.goto(f"{url}/lab/tree/nb.ipynb?token={token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
