@@ -61,7 +61,8 @@ def _sentence(changing: Sequence[int], unknown: Sequence[int]) -> str:
     if changing:
         parts.append(f"register {', '.join(map(str, changing))} will have another value")
     if unknown:
-        parts.append(f"of register {', '.join(map(str, unknown))} the new value is not known")
+        words = ("registers", "values are") if len(unknown) > 1 else ("register", "value is")
+        parts.append(f"of {words[0]} {', '.join(map(str, unknown))} the new {words[1]} not known")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}. All others stay as they are."
 
